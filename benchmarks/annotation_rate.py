@@ -1,0 +1,168 @@
+"""The share of the allowed rate that the annotate stage uses over three minutes, and the share of answers that are 429.
+
+Eight actors on two simulated nodes; judges on loopback enforce limits, state them in headers and answer the same level
+for everything after a lognormal time around 2 s. The first guess of the limit is half of it, right, or double; a full
+bucket at once is refused by both kinds of server. What servers let in is counted by themselves, for three minutes from
+10 s after the first request on; `worst_from_start` counts from the first request. Arguments choose settings.
+"""
+
+import io
+import json
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from PIL import Image
+from ray.cluster_utils import Cluster
+from runs import print_figure
+
+from vp_ray.annotate.config import AnnotateSettings
+from vp_ray.annotate.job import run
+from vp_ray.ids import content_id
+from vp_ray.records import IMAGES
+from vp_ray.shapeworld.config import JudgeSettings
+from vp_ray.shapeworld.judge_server import running_judge
+from vp_ray.storage import Manifest, RunFolder
+
+SECONDS, WARM_UP_SECONDS = 180, 10
+GUESSES = (0.5, 1.0, 2.0)
+SERVERS = {"sliding_window": 60.0, "gcra": 1.0}
+RATES = {"600": (600, 0), "3000": (3000, 0), "tokens": (0, 1_000_000)}
+TOGETHER = {"600": 6, "tokens": 6, "3000": 1}
+"""How many settings are run at once, each with a judge of its own: what two cores can send."""
+REPLY_TOKENS = 1500
+
+
+def small_run(path: Path, prompts: int) -> RunFolder:
+    """A run with generated images: four of 32 pixels a prompt."""
+    folder = RunFolder.at(path)
+    rng = np.random.default_rng(0)
+    pictures = []
+    for _ in range(64):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(buffer, "PNG")
+        pictures.append(buffer.getvalue())
+    rows = []
+    for prompt, place in product(range(prompts), range(4)):
+        row = {"prompt_id": f"p{prompt}", "prompt": f"a red circle {prompt}", "generator": "any", "status": "made"}
+        image_id = content_id("image", prompt, place)
+        picture = {"bytes": pictures[(4 * prompt + place) % 64], "path": f"{image_id}.png"}
+        rows.append({**row, "image_id": image_id, "image": picture})
+    folder.stage("generate").write_table("images/part.parquet", pa.Table.from_pylist(rows, schema=IMAGES))
+    folder.stage("generate").finish(Manifest("generate", {}, {}, {}, 0.0))
+    return folder
+
+
+def stats(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url.replace("/v1", "/stats"), timeout=10) as reply:  # noqa: S310
+        found: dict[str, Any] = json.loads(reply.read())
+        return found
+
+
+def share(samples: list[tuple[float, dict[str, Any]]], kind: str, limit: int, warm_up: float) -> float:
+    """What was let in of `limit` a minute during the three minutes that begin `warm_up` seconds after the first."""
+    first = next(time for time, found in samples if found["admitted"])
+    before = [(time, found[kind]) for time, found in samples if time <= first + warm_up + 0.6][-1]
+    after = [(time, found[kind]) for time, found in samples if time <= first + warm_up + SECONDS + 0.6][-1]
+    assert after[0] - before[0] > 0.9 * SECONDS, "the work ended before three minutes were over"
+    return (after[1] - before[1]) / (limit * (after[0] - before[0]) / 60)
+
+
+def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]]:
+    """One run with an annotator and a judge for each (guess, kind of server)."""
+    requests, tokens = RATES[name]
+    rate = requests or tokens // (REPLY_TOKENS + 900)
+    with ExitStack() as stack:
+        urls, annotators = [], []
+        for guess, server in settings:
+            limits = {"requests_per_minute": requests, "tokens_per_minute": tokens, "limiter": server}
+            judge = JudgeSettings(
+                canned=True, latency_seconds=2.0, latency_spread=0.5, burst_seconds=SERVERS[server], **limits
+            )
+            urls.append(stack.enter_context(running_judge(judge)))
+            annotators.append(
+                {
+                    "name": f"{server}-{guess}",
+                    "model": "shapeworld-judge",
+                    "base_url": urls[-1],
+                    "requests_per_minute": int(requests * guess),
+                    "tokens_per_minute": int(tokens * guess),
+                    "max_reply_tokens": REPLY_TOKENS,
+                    "concurrency": 32,
+                    "image_side_pixels": 32,
+                }
+            )
+        folder = small_run(Path(stack.enter_context(tempfile.TemporaryDirectory())), rate * (SECONDS + 35) // 240)
+        stage = AnnotateSettings.load(
+            {
+                "annotators": annotators,
+                "orders": 4,
+                "requests_per_shard": 8,
+                "actors": {"min_actors": 8, "max_actors": 8, "cpus_per_actor": 1},
+            }
+        )
+        samples: dict[str, list[tuple[float, dict[str, Any]]]] = {url: [] for url in urls}
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.5):
+                for url in urls:
+                    samples[url].append((time.monotonic(), stats(url)))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        run(stage, folder, None)
+        ended.set()
+        watcher.join()
+        found = []
+        for url, (guess, server) in zip(urls, settings, strict=True):
+            kind, limit = ("admitted", requests) if requests else ("tokens_admitted", tokens)
+            last = stats(url)
+            found.append(
+                {
+                    "setting": f"{name} {server} guess {guess}",
+                    "share": share(samples[url], kind, limit, WARM_UP_SECONDS),
+                    "from_start": share(samples[url], kind, limit, 0),
+                    "refused": last["rate_limited"] / last["requests"],
+                }
+            )
+            print(found[-1], file=sys.stderr, flush=True)
+        return found
+
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+for _ in range(2):
+    cluster.add_node(num_cpus=4)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+try:
+    figures = []
+    for name in sys.argv[1:] or RATES:
+        combinations = list(product(GUESSES, SERVERS))
+        for start in range(0, len(combinations), TOGETHER[name]):
+            figures += measure(name, combinations[start : start + TOGETHER[name]])
+    worst = min(figures, key=lambda figure: figure["share"])
+    print_figure(
+        "annotation_rate",
+        worst["share"],
+        "share of the allowed rate",
+        "the server's limit",
+        worst=worst["setting"],
+        worst_from_start=min(figure["from_start"] for figure in figures),
+        settings=len(figures),
+    )
+    refused = max(figures, key=lambda figure: figure["refused"])
+    print_figure(
+        "annotation_429_share", refused["refused"], "share of answers", "none refused", worst=refused["setting"]
+    )
+finally:
+    ray.shutdown()
+    cluster.shutdown()

@@ -1,0 +1,137 @@
+"""The annotate stage end to end: rendered scenes, the embedded judge, and a driver that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ray.annotating_process import SETTINGS
+from tests.small_runs import small_run
+from vp_ray.annotate.config import AnnotateSettings
+from vp_ray.annotate.job import run
+from vp_ray.errors import AnnotatorError, BudgetError, SettingsError
+from vp_ray.judging.ledger import answered, spent_usd
+from vp_ray.records import ASPECTS, JUDGEMENTS, RATINGS
+from vp_ray.shapeworld.config import JudgeSettings
+from vp_ray.shapeworld.judge_server import running_judge
+from vp_ray.storage import RunFolder
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def judge_url() -> Iterator[str]:
+    with running_judge(JudgeSettings(latency_seconds=0.05)) as url:
+        yield url
+
+
+def stats(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url.replace("/v1", "/stats"), timeout=10) as reply:  # noqa: S310
+        return json.loads(reply.read())
+
+
+def settings(annotator: dict[str, Any] | None = None, **changes: Any) -> AnnotateSettings:
+    judge = {**SETTINGS["annotators"][0], **(annotator or {})}
+    return AnnotateSettings.load({**SETTINGS, "annotators": [judge], **changes})
+
+
+def test_a_killed_driver_loses_no_answer_and_pays_for_none_twice(
+    tmp_path: Path, judge_url: str, request: pytest.FixtureRequest
+) -> None:
+    folder = small_run(tmp_path / "run", prompts=20)
+    ledger = folder.stage("annotate") / "ledger"
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tests.ray.annotating_process", folder.uri, judge_url],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    deadline = time.monotonic() + 180
+    while len(answered(ledger)) < 9 and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    # The actors of a killed driver end by themselves; until then they may still write.
+    before = -1
+    while len(answered(ledger)) != before:
+        before = len(answered(ledger))
+        time.sleep(3)
+    assert 9 <= before < 40
+
+    request.getfixturevalue("local_ray")
+    outcome = run(settings(), folder, judge_url)
+    assert outcome.rows == {"scored": 40}
+    assert stats(judge_url)["bodies_judged"] == 40
+    assert stats(judge_url)["bodies_judged_again"] <= 4
+    assert outcome.figures["orders_compared"] == 20
+    assert 0.3 < outcome.figures["kappa_by_aspect"]["fidelity"] <= 1.0
+    assert outcome.figures["traffic"]["judge"]["requests"] == 40 - before
+
+    judgements = folder.stage("annotate").read_table("judgements.parquet")
+    ratings = folder.stage("annotate").read_table("ratings.parquet")
+    assert judgements.schema.equals(JUDGEMENTS)
+    assert ratings.schema.equals(RATINGS)
+    assert ratings.num_rows == 20 * 4 * len(ASPECTS)
+    assert set(ratings["count"].to_pylist()) == {2}
+
+    again = run(settings(), folder, judge_url)
+    assert again.rows == outcome.rows
+    assert stats(judge_url)["requests"] == sum(stats(judge_url)["answers"].values())
+    assert stats(judge_url)["bodies_judged_again"] <= 4
+    assert folder.stage("annotate").read_table("judgements.parquet").equals(judgements)
+
+
+def test_the_better_generators_images_have_the_better_fidelity(tmp_path: Path, judge_url: str, local_ray: None) -> None:
+    folder = small_run(tmp_path / "run", prompts=12)
+    run(settings({"model": "shapeworld-oracle"}, orders=1), folder, judge_url)
+    rows = folder.stage("annotate").read_table("ratings.parquet").to_pylist()
+
+    def mean(generator: str) -> float:
+        levels = [row["mean"] for row in rows if (row["generator"], row["aspect"]) == (generator, "fidelity")]
+        return sum(levels) / len(levels)
+
+    assert mean("strong") > mean("weak") + 0.3
+
+
+def test_quota_and_budget_end_the_stage_cleanly_and_a_second_call_finishes_it(
+    tmp_path: Path, judge_url: str, local_ray: None
+) -> None:
+    folder = small_run(tmp_path / "run", prompts=12)
+    ledger = folder.stage("annotate") / "ledger"
+    with running_judge(JudgeSettings(quota_requests=10)) as poor, pytest.raises(AnnotatorError, match="no quota left"):
+        run(settings(), folder, poor)
+    assert len(answered(ledger)) == 10
+
+    dear = {"price": {"request_usd_per_million_tokens": 100, "reply_usd_per_million_tokens": 100}}
+    with pytest.raises(BudgetError, match="raise the stage's budget_usd"):
+        run(settings(dear, budget_usd=1.0), folder, judge_url)
+    kept = answered(ledger)
+    assert 10 < len(kept) < 24
+    assert 0.0 < spent_usd(ledger) <= 1.0
+    with pytest.raises(BudgetError):
+        run(settings(dear, budget_usd=spent_usd(ledger)), folder, judge_url)
+
+    outcome = run(settings(dear, budget_usd=50.0), folder, judge_url)
+    assert outcome.rows == {"scored": 24}
+    assert outcome.cost_usd == pytest.approx(spent_usd(ledger))
+    assert kept < answered(ledger)
+
+
+def test_what_cannot_work_is_refused_before_an_actor_starts(tmp_path: Path, local_ray: None) -> None:
+    folder: RunFolder = small_run(tmp_path / "run", prompts=2)
+    with pytest.raises(AnnotatorError, match=r"does not answer at http://127\.0\.0\.1:9/v1"):
+        run(settings(), folder, "http://127.0.0.1:9/v1")
+    with pytest.raises(SettingsError, match="embedded judge, which does not run here"):
+        run(settings(), folder, None)
+    elsewhere = {"base_url": "http://127.0.0.1:9/v1", "model": "unpriced"}
+    with pytest.raises(SettingsError, match=r"price of 'unpriced' is not known.*Set the annotator's price"):
+        run(settings(elsewhere, budget_usd=1.0), folder, None)

@@ -1,0 +1,207 @@
+"""The reward stage on two DeepSpeed workers, killed and resumed; then its checkpoint under Ray Serve."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from PIL import Image
+from ray import serve
+
+from tests.ray.reward_process import settings
+from tests.unit.reward.conftest import write_run
+from vp_ray.distributed.cluster import connect
+from vp_ray.distributed.config import RaySettings
+from vp_ray.distributed.rewards import ServeRewards
+from vp_ray.errors import CheckpointError, InputError, RewardError
+from vp_ray.models.reward import VPScore
+from vp_ray.records import ASPECTS
+from vp_ray.reward.config import ServiceSettings
+from vp_ray.reward.job import run as run_stage
+from vp_ray.reward.service import running_service
+from vp_ray.storage import RunFolder, StageOutcome
+
+PROMPTS = 24
+ROOT = Path(__file__).parents[2]
+
+
+def process(run: RunFolder, backbone: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(Path(__file__).with_name("reward_process.py")), run.uri, str(backbone)]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def killed(tiny_blip: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run whose driver, with all it started, was killed after the first checkpoint of the stage."""
+    run = write_run(tmp_path_factory.mktemp("killed"), PROMPTS)
+    started = process(run, tiny_blip)
+    checkpoints = run.stage("reward").local_path / "checkpoints"
+    deadline = time.monotonic() + 300
+    while not list(checkpoints.glob("*/state.json")):
+        assert started.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    return run
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    killed: RunFolder, tiny_blip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[tuple[RunFolder, StageOutcome]]]:
+    """The killed run, gone on with, and one that nobody disturbed; the cluster stays up for the tests."""
+    undisturbed = write_run(tmp_path_factory.mktemp("undisturbed"), PROMPTS)
+    with connect(RaySettings(logical_cpus=8)):
+        yield [(run, run_stage(settings(str(tiny_blip)), run)) for run in (killed, undisturbed)]
+
+
+def curve(run: RunFolder) -> list[dict[str, Any]]:
+    lines = run.stage("reward").read_bytes("metrics.jsonl").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def test_a_killed_stage_ends_as_an_undisturbed_one_bitwise(outcomes: list[tuple[RunFolder, StageOutcome]]) -> None:
+    (resumed, ours), (undisturbed, theirs) = outcomes
+    assert ours == theirs
+    assert curve(resumed) == curve(undisturbed)
+    weights = [run.stage("reward").read_bytes("checkpoint/model.safetensors") for run in (resumed, undisturbed)]
+    assert weights[0] == weights[1]
+
+
+def test_the_outcome_counts_and_the_checkpoint_scores_held_out_brightness(
+    outcomes: list[tuple[RunFolder, StageOutcome]],
+) -> None:
+    run, outcome = outcomes[1]
+    assert outcome.rows["training_groups"] + outcome.rows["validation_groups"] == PROMPTS
+    assert outcome.figures["pairs"] == outcome.rows["training_groups"] * 6 * len(ASPECTS)
+    assert outcome.figures["prompts_cut"] == 0
+    assert outcome.figures["accuracy"]["fidelity"]["accuracy"] >= 0.9
+    model = VPScore.from_pretrained((run.stage("reward") / "checkpoint").uri)
+    assert "validation prompts" in model.config.normalisation.measured_on
+    levels = np.stack([np.full((32, 32, 3), level, np.uint8) for level in (40, 90, 140, 190)])
+    scores = model.score(levels, ["a red circle"] * 4)
+    assert (np.diff(scores[:, ASPECTS.index("fidelity")]) > 0).all()
+
+
+@pytest.fixture(scope="module")
+def served(outcomes: list[tuple[RunFolder, StageOutcome]]) -> Iterator[tuple[str, VPScore]]:
+    checkpoint = (outcomes[1][0].stage("reward") / "checkpoint").uri
+    with running_service(checkpoint, ServiceSettings(max_batch_requests=4)) as name:
+        yield name, VPScore.from_pretrained(checkpoint)
+    assert name not in serve.status().applications
+
+
+def pictures(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def test_the_service_scores_what_the_class_scores_in_process(served: tuple[str, VPScore]) -> None:
+    name, model = served
+    rewards = ServeRewards(name, ASPECTS)
+    batches = [(pictures(size, size), [f"{size} red circles"] * size) for size in (1, 5, 16, 2, 7)]
+    pending = [rewards.request(images, prompts) for images, prompts in batches]
+    for answer, (images, prompts) in zip(pending, batches, strict=True):
+        np.testing.assert_allclose(answer.result(60), model.score(images, prompts), atol=1e-5)
+
+
+def test_a_bad_batch_fails_alone_with_its_own_error(served: tuple[str, VPScore]) -> None:
+    rewards = ServeRewards(served[0], ASPECTS)
+    good, bad = rewards.request(pictures(3), ["a"] * 3), rewards.request(pictures(3), ["a"] * 2)
+    with pytest.raises(InputError, match="2 prompts do not fit 3 images"):
+        bad.result(60)
+    assert good.result(60).shape == (3, 4)
+
+
+def test_scores_of_other_aspects_and_late_scores_are_errors(served: tuple[str, VPScore]) -> None:
+    with pytest.raises(RewardError, match="shape"):
+        ServeRewards(served[0], ("brightness",)).request(pictures(1), ["a"]).result(60)
+    with pytest.raises(RewardError, match="did not come in time"):
+        ServeRewards(served[0], ASPECTS).request(pictures(256), ["a"] * 256).result(0.0)
+    with pytest.raises(RewardError, match="no reward service 'nobody'"):
+        ServeRewards("nobody", ASPECTS)
+
+
+def test_a_batch_that_a_killed_replica_held_is_sent_again(served: tuple[str, VPScore]) -> None:
+    name, model = served
+    rewards, images, prompts = ServeRewards(name, ASPECTS, attempts=5), pictures(64), ["a red circle"] * 64
+    pending = [rewards.request(images, prompts) for _ in range(4)]
+    replicas = [actor for actor in ray.util.list_named_actors(all_namespaces=True) if "RewardService" in actor["name"]]
+    for replica in replicas:
+        ray.kill(ray.get_actor(replica["name"], namespace=replica["namespace"]), no_restart=True)
+    for answer in pending:
+        np.testing.assert_allclose(answer.result(120), model.score(images, prompts), atol=1e-5)
+
+
+def test_a_broken_checkpoint_is_told_before_anything_is_served(
+    outcomes: list[tuple[RunFolder, StageOutcome]], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="no VP-Score"), running_service(str(tmp_path), ServiceSettings()):
+        pass
+
+
+def encoded(image: np.ndarray) -> str:
+    sink = io.BytesIO()
+    Image.fromarray(image).save(sink, "PNG")
+    return base64.b64encode(sink.getvalue()).decode()
+
+
+def ask(url: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as reply:  # noqa: S310 - loopback
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.fixture(scope="module")
+def http(
+    outcomes: list[tuple[RunFolder, StageOutcome]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, VPScore]]:
+    """`vp-ray serve` in a process of its own."""
+    checkpoint = (outcomes[1][0].stage("reward") / "checkpoint").uri
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "vp_ray", "serve", checkpoint, "--port", str(port)]
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
+    assert started.stdout is not None
+    try:
+        assert f"http://127.0.0.1:{port}/v1/score".encode() in started.stdout.readline()
+        yield f"http://127.0.0.1:{port}", VPScore.from_pretrained(checkpoint)
+    finally:
+        started.send_signal(signal.SIGINT)
+        assert started.wait(60) == 130
+
+
+def test_http_gives_typed_numbers_and_typed_errors(http: tuple[str, VPScore]) -> None:
+    url, model = http
+    image = pictures(1, seed=3)
+    items = [{"image": encoded(image[0]), "prompt": "a red circle"}, {"image": "AAAA", "prompt": "a red circle"}]
+    code, reply = ask(f"{url}/v1/score", json.dumps({"items": items}).encode())
+    assert code == 200
+    good, bad = reply["results"]
+    expected = model.score(image, ["a red circle"])
+    np.testing.assert_allclose([good["scores"][aspect] for aspect in ASPECTS], expected[0], atol=1e-5)
+    assert good["overall"] == pytest.approx(model.overall(expected)[0], abs=1e-5)
+    assert bad["error"]["type"] == "InputError"
+    assert "cannot be read" in bad["error"]["message"]
+    assert ask(f"{url}/health") == (200, {"status": "ok", "aspects": list(ASPECTS)})
+    for path, body, expected_code in (("/v1/score", b"{", 400), ("/v1/score", b"[]", 400), ("/elsewhere", b"{}", 404)):
+        code, reply = ask(f"{url}{path}", body)
+        assert (code, reply["error"]["type"]) == (expected_code, "InputError")

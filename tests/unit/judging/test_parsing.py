@@ -1,0 +1,78 @@
+"""Replies: levels are read exactly or not at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from vp_ray.judging.parsing import UnreadableReplyError, parse_reply
+from vp_ray.judging.requests import answer_schema
+from vp_ray.judging.rubric import Rubric
+
+IMAGES = ("x", "y")
+
+
+def answer(rubric: Rubric) -> dict[str, Any]:
+    """An answer in which the second image is one level better than the first."""
+    return {
+        f"image_{place}": {
+            aspect: {"rationale": f"why {place}", "level": rubric.levels[number % 4 + place - 1]}
+            for number, aspect in enumerate(rubric.aspects)
+        }
+        for place in (1, 2)
+    }
+
+
+def test_worded_levels_become_1_to_5_by_image_as_shown_and_aspect(rubric: Rubric) -> None:
+    rows = parse_reply(json.dumps(answer(rubric)), rubric, IMAGES)
+    assert [row["level"] for row in rows] == [1, 2, 3, 4, 2, 3, 4, 5]
+    assert [row["image_id"] for row in rows] == ["x"] * 4 + ["y"] * 4
+    assert [row["aspect"] for row in rows[:4]] == list(rubric.aspects)
+    assert rows[4]["rationale"] == "why 2"
+
+
+def test_a_code_fence_around_the_json_is_taken_off(rubric: Rubric) -> None:
+    plain = json.dumps(answer(rubric))
+    assert parse_reply(f"```json\n{plain}\n```\n", rubric, IMAGES) == parse_reply(plain, rubric, IMAGES)
+
+
+@pytest.mark.parametrize("level", ["10", "1", 1, 5.0, "5 - Very good", "", None, ["5 - very good"]])
+def test_a_level_that_is_not_on_the_scale_is_never_rounded_to_one(rubric: Rubric, level: Any) -> None:
+    wrong = answer(rubric)
+    wrong["image_2"]["fidelity"]["level"] = level
+    with pytest.raises(UnreadableReplyError, match=r"image_2\.fidelity\.level is"):
+        parse_reply(json.dumps(wrong), rubric, IMAGES)
+
+
+def test_missing_and_surplus_keys_are_named(rubric: Rubric) -> None:
+    good = answer(rubric)
+    missing, surplus, extra = (copy.deepcopy(good) for _ in range(3))
+    del missing["image_1"]["aesthetic"]
+    surplus["image_3"] = surplus["image_1"]
+    extra["image_1"]["fidelity"]["score"] = 3
+    cases = {"image_1 lacks aesthetic": missing, "'image_3'": surplus, "image_1.fidelity has the key 'score'": extra}
+    for complaint, wrong in cases.items():
+        with pytest.raises(UnreadableReplyError, match=complaint):
+            parse_reply(json.dumps(wrong), rubric, IMAGES)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "I cannot judge this.", "[]", "null", '{"image_1": 3, "image_2": 4}', '{"image_1']
+)
+def test_text_that_is_no_answer_is_an_error(rubric: Rubric, text: str) -> None:
+    with pytest.raises(UnreadableReplyError):
+        parse_reply(text, rubric, IMAGES)
+
+
+def test_the_schema_asked_for_has_fixed_closed_keys_enums_and_the_rationale_first(rubric: Rubric) -> None:
+    schema = answer_schema(rubric, 3)
+    assert schema["required"] == ["image_1", "image_2", "image_3"]
+    opinion = schema["properties"]["image_3"]["properties"]["harmlessness"]
+    assert list(opinion["properties"]) == ["rationale", "level"]
+    assert opinion["properties"]["level"] == {"type": "string", "enum": list(rubric.levels)}
+    text = json.dumps(schema)
+    assert text.count('"additionalProperties": false') == 1 + 3 + 3 * 4
+    assert not any(word in text for word in ("minimum", "maximum", "minItems", '"array"'))

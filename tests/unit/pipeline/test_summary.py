@@ -1,0 +1,55 @@
+import io
+from typing import Any
+
+from rich.console import Console
+
+from vp_ray.pipeline.running import Finished
+from vp_ray.pipeline.summary import print_summary
+from vp_ray.storage import Manifest
+
+
+def shown(**figures: dict[str, Any]) -> str:
+    results = {
+        stage: Finished(Manifest(stage, {}, {}, {"made": 3}, 1.5, figures=values), skipped=False)
+        for stage, values in figures.items()
+    }
+    console = Console(file=io.StringIO(), width=80)
+    print_summary(results, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+ROW = {
+    "scorer": "oracle",
+    "aspect": "overall",
+    "base": 3.5,
+    "tuned": 3.75,
+    "gain": 0.25,
+    "wins": 3,
+    "ties": 1,
+    "losses": 0,
+}
+
+
+def test_a_gain_stands_with_its_interval_and_the_prompts_won_tied_and_lost() -> None:
+    text = shown(evaluate={"comparison": [ROW | {"low": 0.125, "high": 0.375}]})
+    assert "+0.250 [+0.125, +0.375]" in text
+    assert "3/1/0" in text
+
+
+def test_a_single_prompt_has_no_interval_and_still_a_line() -> None:
+    text = shown(
+        evaluate={"comparison": [ROW | {"low": None, "high": None}]},
+        reward={"accuracy": {"overall": {"accuracy": 0.75, "low": None, "high": None}}},
+    )
+    assert "+0.250" in text
+    assert "pair accuracy 0.750" in text
+
+
+def test_cross_validated_accuracies_stand_beside_the_floors() -> None:
+    rows = [
+        {"scorer": "vp_score", "accuracy": 0.6, "low": 0.5, "high": 0.7, "pairs": 90},
+        {"scorer": "sharpness", "accuracy": 0.65, "low": 0.55, "high": 0.75, "pairs": 90},
+    ]
+    text = shown(reward={"accuracy": {}, "cross_validation": rows})
+    assert "vp_score" in text
+    assert "[0.550, 0.750]" in text

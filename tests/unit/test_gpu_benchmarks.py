@@ -1,0 +1,36 @@
+"""The scripts that want a GPU, at a tiny size without one, so that they work on the day when there is one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def output_of(*arguments: str) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "benchmarks" / "gpu" / arguments[0]
+    return subprocess.run(
+        [sys.executable, str(script), *arguments[1:]], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_generation_runs_every_architecture() -> None:
+    done = output_of("generation.py", "--tiny", "--steps", "2", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    figures = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    names = {figure["name"] for figure in figures}
+    for architecture in ("sd15", "sdxl", "sd3"):
+        assert {f"generation_{architecture}_images_per_second", f"generation_{architecture}_over_diffusers"} <= names
+    assert all(figure["value"] > 0 for figure in figures)
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU")
+def test_without_a_gpu_it_says_so() -> None:
+    done = output_of("generation.py")
+    assert done.returncode == 1
+    assert "There is no NVIDIA GPU here" in done.stderr

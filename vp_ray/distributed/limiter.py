@@ -1,0 +1,152 @@
+"""The one gate of a cluster: a named actor that keeps the books of `judging.gate`, and never waits itself.
+
+Every judge in every actor of every run reserves its departures here, so that one limit holds for each account over the
+whole cluster. The actor lives as long as the cluster. When it dies it is started again: with a slow start and an empty
+window, which means without a burst, and with the money that runs have spent read from their ledgers.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final, TypeVar
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+
+from vp_ray.errors import ClusterError
+from vp_ray.judging.client import account_name
+from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.gate import HORIZON_SECONDS, Account, Gate, Grant, Settled, Wanted
+from vp_ray.judging.ledger import spent_usd
+from vp_ray.storage import Folder
+
+ACTOR: Final = "vp_ray-limiter"
+NAMESPACE: Final = "vp_ray"
+_ATTEMPTS: Final = 20
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the actor must know of a run; travels to every judge, so that any can tell it to an actor that forgot."""
+
+    run: str
+    annotators: tuple[AnnotatorSettings, ...]
+    account_of: Mapping[str, str] = field(default_factory=dict)
+    """The account of each annotator by name; those that are left out are accounts of this run alone."""
+    budget_usd: float | None = None
+    ledger: Folder | None = None
+
+
+class _LimiterActor:
+    """The books of all runs, in a process of their own; None is the answer to a run that is not known here."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._gates: dict[str, Gate] = {}
+        self._numbers = count(1)
+        died = ray.get_runtime_context().was_current_actor_reconstructed
+        self._quiet_seconds = HORIZON_SECONDS if died else 0.0
+
+    def open(self, books: Books) -> None:
+        if books.run in self._gates:
+            return
+        spent = spent_usd(books.ledger) if books.ledger is not None and books.budget_usd is not None else 0.0
+        accounts = {item.name: books.account_of.get(item.name, f"{books.run}/{item.name}") for item in books.annotators}
+        self._gates[books.run] = Gate(
+            books.annotators,
+            books.budget_usd,
+            spent,
+            accounts=self._accounts,
+            account_of=accounts,
+            quiet_seconds=self._quiet_seconds,
+            numbers=self._numbers,
+        )
+
+    def reserve(self, run: str, annotator: str, wanted: Sequence[Wanted]) -> list[Grant] | None:
+        return self._gates[run].reserve(annotator, wanted) if run in self._gates else None
+
+    def settle(self, run: str, annotator: str, settled: Settled) -> bool | None:
+        if run not in self._gates:
+            return None
+        self._gates[run].settle(annotator, settled)
+        return True
+
+    def figures(self, run: str) -> dict[str, Any] | None:
+        return self._gates[run].figures() if run in self._gates else None
+
+    def close(self, run: str) -> None:
+        if run in self._gates:
+            self._gates.pop(run).close()
+            for name in [name for name in self._accounts if name.startswith(f"{run}/")]:
+                del self._accounts[name]
+
+
+def _actor() -> ActorHandle:
+    on_head = {"node:__internal_head__": 0.001}
+    remote = ray.remote(num_cpus=0, resources=on_head, max_restarts=-1, max_task_retries=-1)(_LimiterActor)
+    return remote.options(name=ACTOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True).remote()
+
+
+class ClusterLimiter:
+    """The cluster's gate, from any actor of it; satisfies `judging.gate.RateLimiter`.
+
+    Calls wait while the actor is being started again, and start it where it is gone; they raise `ClusterError` when
+    that does not help.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._actor = _actor()
+
+    async def _call(self, ask: Callable[[], Any]) -> Any:
+        for _ in range(_ATTEMPTS):
+            with suppress(RayActorError):
+                answer = await ask()
+                if answer is not None:
+                    return answer
+                await self._actor.open.remote(self._books)
+                continue
+            self._actor = _actor()
+        raise ClusterError("the cluster's rate limiter cannot be kept up", "Start the run again: it goes on from here.")
+
+    async def reserve(self, annotator: str, wanted: Sequence[Wanted]) -> list[Grant]:
+        """What the gate says to each request, in order."""
+        asked = list(wanted)
+        return await self._call(lambda: self._actor.reserve.remote(self._books.run, annotator, asked))
+
+    async def settle(self, annotator: str, settled: Settled) -> None:
+        """Reports what became of a request; an answer that is there is never lost because the gate is gone."""
+        with suppress(ClusterError):
+            await self._call(lambda: self._actor.settle.remote(self._books.run, annotator, settled))
+
+    def figures(self) -> dict[str, Any]:
+        """The gate's figures for each annotator of the run, since the actor was last started."""
+        return ray.get(self._actor.figures.remote(self._books.run)) or {}
+
+
+@contextmanager
+def running_limiter(
+    annotators: Sequence[AnnotatorSettings],
+    budget_usd: float | None = None,
+    ledger: Folder | None = None,
+    urls: Mapping[str, str] | None = None,
+) -> Iterator[Books]:
+    """A run's books at the cluster's gate, closed with the context; it starts while others do.
+
+    `urls` holds the address of each annotator by name: annotators of the same address, key and model share limits.
+    """
+    accounts = {item.name: account_name(item, urls[item.name]) for item in annotators} if urls else {}
+    books = Books(uuid.uuid4().hex[:12], tuple(annotators), accounts, budget_usd, ledger)
+    actor = _actor()
+    actor.open.remote(books)
+    try:
+        yield books
+    finally:
+        actor.close.remote(books.run)

@@ -1,0 +1,83 @@
+"""Rewards from a Ray Serve application, over its handle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+from vp_ray.errors import RewardError, VpRayError
+from vp_ray.models.rewards import check_scores
+from vp_ray.protocols import Pixels, Scores
+
+_WAIT_SECONDS: Final = (0.2, 1.0, 3.0)
+"""Between two attempts: a replica that died is replaced within seconds."""
+_LOST: Final = (RayActorError, BackPressureError, DeploymentUnavailableError)
+
+
+class ServeRewards:
+    """A `RewardSource` that sends each batch as one request, by reference, to whichever replica is free."""
+
+    def __init__(
+        self, app_name: str, aspects: Sequence[str], timeout_seconds: float = 120.0, attempts: int = 3
+    ) -> None:
+        self.aspects = tuple(aspects)
+        self._timeout_seconds, self._attempts = timeout_seconds, attempts
+        try:
+            self._handle = serve.get_app_handle(app_name)
+        except (RayServeException, ValueError) as error:
+            raise RewardError(f"there is no reward service '{app_name}' ({error})", "Start it with the run.") from None
+
+    def request(self, images: Pixels, prompts: Sequence[str]) -> _Pending:
+        """Sends one batch without waiting for its scores."""
+        return _Pending(self, ray.put(images), tuple(prompts))
+
+    def send(self, images: Any, prompts: tuple[str, ...]) -> Any:
+        """One request; the images travel as an object reference."""
+        return self._handle.score.remote(images, prompts)
+
+    @property
+    def limits(self) -> tuple[float, int]:
+        """Seconds to wait for one batch in all, and how often it may be sent."""
+        return self._timeout_seconds, self._attempts
+
+
+class _Pending:
+    def __init__(self, source: ServeRewards, images: Any, prompts: tuple[str, ...]) -> None:
+        self._source, self._images, self._prompts = source, images, prompts
+        self._response = source.send(images, prompts)
+
+    def result(self, timeout_seconds: float | None = None) -> Scores:
+        """(B, A) scores, waiting at most so long or as long as the source allows; the batch is sent again when the
+        replica that held it died. Raises `RewardError` when they do not come, and the service's own error when it
+        refused the batch."""
+        allowed, attempts = self._source.limits
+        deadline = time.monotonic() + (allowed if timeout_seconds is None else timeout_seconds)
+        for attempt in range(attempts):
+            try:
+                scores = self._response.result(timeout_s=max(0.0, deadline - time.monotonic()))
+                return check_scores(scores, len(self._prompts), self._source.aspects)
+            except TimeoutError:
+                self._response.cancel()
+                raise RewardError(
+                    f"the rewards of {len(self._prompts)} images did not come in time",
+                    "Add replicas (service.max_replicas), or raise reward_timeout_seconds.",
+                ) from None
+            except _LOST as error:
+                lost = error
+            except RayTaskError as error:
+                if isinstance(error.cause, VpRayError):
+                    raise error.cause from None
+                raise RewardError(
+                    f"the reward service failed ({error.cause!r})", "Look at the replica's log."
+                ) from error
+            time.sleep(max(0.0, min(_WAIT_SECONDS[min(attempt, 2)], deadline - time.monotonic())))
+            if attempt + 1 < attempts:
+                self._response = self._source.send(self._images, self._prompts)
+        reason = type(lost).__name__
+        raise RewardError(f"the reward service lost a batch {attempts} times ({reason})", "Look at the replica's log.")

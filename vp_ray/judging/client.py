@@ -1,0 +1,299 @@
+"""One request over the `openai` client, and what its answer or failure means; nothing is retried here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Literal
+
+import openai
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
+
+from vp_ray.errors import AnnotatorError
+from vp_ray.ids import content_id
+from vp_ray.judging.config import AnnotatorSettings
+
+Failing = Literal["rate", "busy", "timeout", "server", "connection", "filtered", "rejected", "fatal"]
+"""Why there is no answer. `rate` is our own rate; `busy` a 429 although the stated limits were not reached; `filtered`
+and `rejected` concern this request alone; `fatal` concerns all requests."""
+
+_RESPONSES_ONLY: Final = re.compile(r"(o1-pro|o3-pro|gpt-5(\.\d+)?-(pro|codex))")
+"""Models that chat completions do not serve (2026-11)."""
+_CHECK_SECONDS: Final = 10.0
+_QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_MODEL_CODES: Final = frozenset({"model_not_found", "DeploymentNotFound"})
+_FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, with the tokens that are billed; None where the server did not count them."""
+
+    text: str
+    refusal: str | None
+    finish_reason: str
+    request_tokens: int | None
+    reply_tokens: int | None
+    cached_tokens: int
+    stated: tuple[float | None, float | None]
+    """Requests and tokens a minute that the server states as its limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why nothing came back."""
+
+    failing: Failing
+    detail: str
+    retry_after_seconds: float = 0.0
+    stated: tuple[float | None, float | None] = (None, None)
+    error: AnnotatorError | None = None
+    """Set where `failing` is `fatal`: what stops the run."""
+
+
+def new_client(settings: AnnotatorSettings, base_url: str) -> openai.AsyncOpenAI:
+    """A client for one event loop, without retries of its own; raises `AnnotatorError` when the key is not set."""
+    key = "none"
+    if settings.api_key_env is not None:
+        key = os.environ.get(settings.api_key_env, "").strip()
+        if not key:
+            raise AnnotatorError(
+                f"the environment variable {settings.api_key_env} holds no key for the annotator '{settings.name}'",
+                "Set it on every node, then start the run again: it goes on from here.",
+            )
+    if settings.azure_api_version is not None:
+        return openai.AsyncAzureOpenAI(
+            azure_endpoint=base_url,
+            azure_deployment=settings.model,
+            api_version=settings.azure_api_version,
+            api_key=key,
+            max_retries=0,
+            timeout=settings.timeout_seconds,
+        )
+    return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=settings.timeout_seconds)
+
+
+def account_name(settings: AnnotatorSettings, base_url: str) -> str:
+    """Names the account whose limits an annotator's requests count against, without telling its key."""
+    if settings.account is not None:
+        return content_id("account", settings.account)
+    key = os.environ.get(settings.api_key_env or "", "")
+    return content_id("account", base_url.rstrip("/"), key, settings.model)
+
+
+def check_annotator(settings: AnnotatorSettings, base_url: str) -> None:
+    """Nothing, when the address answers; raises `AnnotatorError` when it does not, or refuses the key.
+
+    Servers without a list of models pass: their first real answer tells.
+    """
+    asyncio.run(_check(settings, base_url))
+
+
+async def _check(settings: AnnotatorSettings, base_url: str) -> None:
+    async with new_client(settings, base_url) as client:
+        try:
+            await client.models.list(timeout=min(_CHECK_SECONDS, settings.timeout_seconds))
+        except openai.APIConnectionError as error:
+            raise AnnotatorError(
+                f"the annotator '{settings.name}' does not answer at {base_url} ({error.__cause__ or error})",
+                "Start it or correct its base_url, then start the run again: it goes on from here.",
+            ) from None
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise _unusable(error, settings) from None
+        except openai.OpenAIError:
+            return
+
+
+async def ask(
+    client: openai.AsyncOpenAI,
+    settings: AnnotatorSettings,
+    messages: list[dict[str, Any]],
+    response_format: dict[str, Any],
+) -> Reply | Failure:
+    """The answer to one request, or why there is none; raises nothing that a server could cause."""
+    try:
+        raw = await _send(client, settings, messages, response_format)
+        answer = raw.parse()
+    except openai.APITimeoutError:
+        return Failure("timeout", f"no answer within {settings.timeout_seconds:g} s")
+    except openai.APIConnectionError as error:
+        return Failure("connection", str(error.__cause__ or error))
+    except openai.APIStatusError as error:
+        return _failure(error, settings)
+    except (openai.OpenAIError, ValueError) as error:
+        return Failure("server", f"the answer is not a completion: {error}")
+    if isinstance(answer, Response):
+        return _from_response(answer, raw.headers)
+    return _from_completion(answer, raw.headers)
+
+
+async def _send(
+    client: openai.AsyncOpenAI,
+    settings: AnnotatorSettings,
+    messages: list[dict[str, Any]],
+    response_format: dict[str, Any],
+) -> Any:
+    if uses_responses(settings):
+        asked = _responses_request(settings, messages, response_format)
+        return await client.responses.with_raw_response.create(**asked)
+    asked = _chat_request(settings, messages, response_format)
+    return await client.chat.completions.with_raw_response.create(**asked)
+
+
+def _from_completion(completion: Any, headers: Mapping[str, str]) -> Reply | Failure:
+    if not isinstance(completion, ChatCompletion) or not completion.choices:
+        return Failure("server", "the answer is not a completion")
+    choice, usage = completion.choices[0], completion.usage
+    details = usage.prompt_tokens_details if usage else None
+    return Reply(
+        text=choice.message.content or "",
+        refusal=choice.message.refusal,
+        finish_reason=choice.finish_reason or "",
+        request_tokens=usage.prompt_tokens if usage else None,
+        reply_tokens=usage.completion_tokens if usage else None,
+        cached_tokens=(details.cached_tokens or 0) if details else 0,
+        stated=_stated(headers),
+    )
+
+
+def uses_responses(settings: AnnotatorSettings) -> bool:
+    """Whether requests go to the Responses API: as set, or because the model is served by nothing else."""
+    if settings.api == "auto":
+        return bool(_RESPONSES_ONLY.match(settings.model))
+    return settings.api == "responses"
+
+
+def _chat_request(
+    settings: AnnotatorSettings, messages: list[dict[str, Any]], response_format: dict[str, Any]
+) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "model": settings.model,
+        "messages": messages,
+        "response_format": response_format,
+        "max_completion_tokens": settings.max_reply_tokens,
+    }
+    return request if settings.temperature is None else {**request, "temperature": settings.temperature}
+
+
+def _responses_request(
+    settings: AnnotatorSettings, messages: list[dict[str, Any]], response_format: dict[str, Any]
+) -> dict[str, Any]:
+    """The same request in the words of the Responses API; nothing is kept at the provider."""
+
+    def part(content: Any) -> dict[str, Any]:
+        if content["type"] == "text":
+            return {"type": "input_text", "text": content["text"]}
+        return {
+            "type": "input_image",
+            "image_url": content["image_url"]["url"],
+            "detail": content["image_url"]["detail"],
+        }
+
+    said = [
+        {
+            "role": message["role"],
+            "content": message["content"]
+            if isinstance(message["content"], str)
+            else [part(content) for content in message["content"]],
+        }
+        for message in messages
+    ]
+    request: dict[str, Any] = {
+        "model": settings.model,
+        "input": said,
+        "text": {"format": {"type": "json_schema", **response_format["json_schema"]}},
+        "max_output_tokens": settings.max_reply_tokens,
+        "store": False,
+    }
+    return request if settings.temperature is None else {**request, "temperature": settings.temperature}
+
+
+def _from_response(response: Response, headers: Mapping[str, str]) -> Reply | Failure:
+    if response.status not in ("completed", "incomplete"):
+        return Failure("server", "the answer is not a completed response")
+    reason = response.incomplete_details.reason if response.incomplete_details else None
+    parts = [part for item in response.output if item.type == "message" for part in item.content]
+    refusals = [part.refusal for part in parts if part.type == "refusal"]
+    usage = response.usage
+    return Reply(
+        text=response.output_text,
+        refusal=refusals[0] if refusals else None,
+        finish_reason={"max_output_tokens": "length", "content_filter": "content_filter"}.get(reason or "", "stop"),
+        request_tokens=usage.input_tokens if usage else None,
+        reply_tokens=usage.output_tokens if usage else None,
+        cached_tokens=(usage.input_tokens_details.cached_tokens or 0) if usage and usage.input_tokens_details else 0,
+        stated=_stated(headers),
+    )
+
+
+def _failure(error: openai.APIStatusError, settings: AnnotatorSettings) -> Failure:
+    code, status, headers = error.code or "", error.status_code, error.response.headers
+    detail = f"HTTP {status}: {error.message}"
+    if code in _QUOTA_CODES or code in _MODEL_CODES or status in (401, 403, 404):
+        return Failure("fatal", detail, error=_unusable(error, settings))
+    if status == 429:
+        # A server may limit only one of them, and state only that.
+        spare = [headers.get(f"x-ratelimit-remaining-{kind}", "") for kind in ("requests", "tokens")]
+        told = [left for left in spare if left]
+        ours = not told or not all(left.isdigit() and int(left) > 0 for left in told)
+        return Failure("rate" if ours else "busy", detail, _retry_after(headers), _stated(headers))
+    if status >= 500 or status in (408, 409):
+        return Failure("server", detail, _retry_after(headers), _stated(headers))
+    return Failure("filtered" if code in _FILTER_CODES else "rejected", detail, stated=_stated(headers))
+
+
+def _unusable(error: openai.APIStatusError, settings: AnnotatorSettings) -> AnnotatorError:
+    code, status, name = error.code or "", error.status_code, settings.name
+    again = "then start the run again: it goes on from here."
+    if code in _QUOTA_CODES:
+        problem, remedy = f"the annotator '{name}' has no quota left", f"Add credit to its account, {again}"
+    elif status == 401:
+        where = settings.api_key_env or "api_key_env, which is not set"
+        problem, remedy = f"the annotator '{name}' refuses the key", f"Correct the key in {where}, {again}"
+    elif status == 403:
+        problem, remedy = f"the key may not use the annotator '{name}'", f"Ask for access or use another key, {again}"
+    else:
+        problem = f"the annotator '{name}' knows no model '{settings.model}'"
+        remedy = "Correct its model or base_url, and use a new run directory."
+    return AnnotatorError(f"{problem} (HTTP {status}: {error.message})", remedy)
+
+
+def _stated(headers: Mapping[str, str]) -> tuple[float | None, float | None]:
+    def number(name: str) -> float | None:
+        text = headers.get(name, "")
+        return float(text) if text.isdigit() else None
+
+    return number("x-ratelimit-limit-requests"), number("x-ratelimit-limit-tokens")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds to wait, from retry-after-ms, retry-after (seconds or a date) or the reset of a limit that is used up."""
+    milliseconds, after = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    if re.fullmatch(r"\d+(\.\d+)?", milliseconds):
+        return float(milliseconds) / 1000.0
+    if re.fullmatch(r"\d+(\.\d+)?", after):
+        return float(after)
+    if after:
+        try:
+            return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
+        except (TypeError, ValueError):
+            return 0.0
+    used_up = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{kind}") == "0"]
+    return max((duration_seconds(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up), default=0.0)
+
+
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration_seconds(text: str) -> float:
+    """Seconds of a duration as rate-limit headers write it: `120ms`, `1s`, `6m0s`, `1h2m3.5s`; 0 for anything else."""
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
+        return 0.0
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)

@@ -1,0 +1,90 @@
+"""A judge: questions in, judgement rows out, over a private event loop that Ray's own threads never block."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from vp_ray.errors import VpRayError
+from vp_ray.judging.client import new_client
+from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.departures import Departures
+from vp_ray.judging.gate import RateLimiter
+from vp_ray.judging.interview import Interviewer
+from vp_ray.judging.ledger import LedgerWriter
+from vp_ray.judging.requests import Question
+from vp_ray.judging.rubric import Rubric
+from vp_ray.storage import Folder
+
+
+class Judge:
+    """One annotator, asked from any thread; `concurrency` requests are under way at most."""
+
+    def __init__(
+        self,
+        settings: AnnotatorSettings,
+        base_url: str,
+        rubric: Rubric,
+        limiter: RateLimiter,
+        ledger: Folder | None = None,
+    ) -> None:
+        client = new_client(settings, base_url)
+        self._settings, self._client = settings, client
+        self._departures = Departures(limiter, settings.name)
+        self._interviewer = Interviewer(settings, rubric, client, limiter, self._departures)
+        self._ledger = LedgerWriter(ledger) if ledger is not None else None
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._stopped: VpRayError | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"judge-{settings.name}", daemon=True)
+        self._thread.start()
+
+    def __call__(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        """One row of `records.JUDGEMENTS` for each question, in their order, each in the ledger before this returns.
+
+        Raises `AnnotatorError`, `BudgetError` or `StorageError` when the run must stop; by then everything that was
+        under way has been answered and written.
+        """
+        return asyncio.run_coroutine_threadsafe(self._answer_all(questions), self._loop).result()
+
+    async def _answer_all(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        rows = await asyncio.gather(*(self._answer(question) for question in questions))
+        if self._stopped is not None:
+            raise self._stopped
+        return [row for row in rows if row is not None]
+
+    async def _answer(self, question: Question) -> dict[str, Any] | None:
+        async with self._slots:
+            if self._stopped is not None:
+                return None
+            try:
+                row = await self._interviewer.row(question)
+                if self._ledger is not None:
+                    await self._ledger.append(row)
+            except VpRayError as error:
+                if self._stopped is None:
+                    self._stopped = error
+                    self._departures.stop(error)
+                return None
+            return row
+
+    def close(self) -> None:
+        """Ends the connections and the thread."""
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

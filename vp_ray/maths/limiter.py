@@ -1,0 +1,277 @@
+"""When requests may leave so that no server that limits by sliding window or by GCRA refuses one.
+
+`Pacer` reserves departure times for one resource (requests, or tokens): evenly spaced as in the generic cell rate
+algorithm (ITU-T I.371, annex A) with no burst at all, and never more than the limit within any window. `Throttle`
+lowers the pace once for each episode of refusals and lets it grow back. `RateLimit` joins requests and tokens, by the
+minute and by the day, and finds limits that it was not told. How many requests may be under way at a server that
+never refuses is found by `vp_ray.maths.congestion`.
+
+All times are seconds of one clock that never goes back; nothing here reads it or waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+MINUTE: Final = 60.0
+"""Limits are per minute."""
+DAY: Final = 86400.0
+SLACK: Final = 0.004
+"""The window is stretched by this share, so that departures a little uneven on their way still fit in it."""
+
+_DAY_BUCKET_SECONDS: Final = 600.0
+"""What was sent is summed up by so much for the limits of a day."""
+
+_CUT_SHARES: Final = (0.005, 0.25)
+_SECONDS_OF_FULL_CUT: Final = 10.0
+_FLOOR: Final = 0.05
+_REGROWTH_SECONDS: Final = 60.0
+
+_START_PACES: Final = (0.25, 0.5)
+"""The pace of the first request, and the most before the first answer: half, since a guess may be double the truth."""
+_START_DOUBLING_SECONDS: Final = 0.25
+
+_GROWTH_SECONDS: Final = 10.0
+_GROWTHS: Final = (1.25, 1.02)
+"""Growth of a limit that no server states, in each interval without refusals: before the first refusal, and after."""
+_WELL_USED: Final = 0.8
+"""A limit is known to hold only when so much of it is used; below, it does not grow."""
+
+
+@dataclass(slots=True)
+class Window:
+    """What may leave within any window of so many seconds; `limit` 0 is no limit."""
+
+    limit: float
+    seconds: float
+    resolution_seconds: float = 0.0
+    """Amounts that leave within so long of each other are kept as one."""
+    _sent: deque[tuple[float, float]] = field(default_factory=deque)
+    _inside: float = 0.0
+    _last: float = float("-inf")
+
+    def earliest(self, start: float, amount: float) -> float:
+        """The earliest time, from `start` on, at which `amount` may leave; an amount above the limit leaves alone."""
+        if not self.limit:
+            return start
+        inside, start = self._inside, max(start, self._last)
+        for sent_at, sent in self._sent:
+            if sent_at + self.seconds > start:
+                if inside + amount <= self.limit:
+                    break
+                start = sent_at + self.seconds
+            inside -= sent
+        return start
+
+    def book(self, time: float, amount: float) -> None:
+        """Counts what leaves at `time`; a negative amount takes back what was booked."""
+        if self._sent and time < self._sent[-1][0]:
+            self._sent[-1] = (self._sent[-1][0], self._sent[-1][1] + amount)
+        else:
+            self._sent.append((time + self.resolution_seconds, amount))
+        self._inside += amount
+        self._last = max(self._last, time) if amount > 0 else self._last
+        while self._sent and self._sent[0][0] + self.seconds <= time:
+            self._inside -= self._sent.popleft()[1]
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Departure times for amounts of one resource; `limit` is what may leave within a minute, 0 for no limit."""
+
+    limit: float
+    window_seconds: float = MINUTE * (1.0 + SLACK)
+    _next: float = float("-inf")
+    _window: Window = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._window = Window(self.limit, self.window_seconds)
+
+    def earliest(self, now: float, amount: float) -> float:
+        """The earliest time, from `now` on, at which `amount` may leave; an amount above the limit leaves alone."""
+        self._window.limit = self.limit
+        return self._window.earliest(max(now, self._next), amount)
+
+    def commit(self, start: float, amount: float, pace: float = 1.0) -> None:
+        """Books `amount` at `start`; what follows waits `amount` times the spacing, over `pace` in (0, 1]."""
+        # Kept without a limit too: a limit that is learnt later holds for what has left before.
+        self._window.book(start, amount)
+        if self.limit:
+            self._next = start + amount * self.window_seconds / (self.limit * pace)
+
+    def give_back(self, now: float, amount: float) -> None:
+        """Takes back an amount that was booked and that the server did not count."""
+        if self.limit:
+            self._window.book(max(now, self._next), -amount)
+            self._next -= amount * self.window_seconds / self.limit
+
+    def hold_until(self, time: float) -> None:
+        """Lets nothing leave before `time`."""
+        self._next = max(self._next, time)
+
+
+def cut_share(retry_after_seconds: float) -> float:
+    """The share by which an episode of refusals lowers the pace.
+
+    A server that asks to wait for milliseconds was met a little too early: half a percent. One that asks for 10
+    seconds or more, or says nothing (0), is overrun: a quarter.
+    """
+    least, most = _CUT_SHARES
+    if retry_after_seconds <= 0:
+        return most
+    return min(most, max(least, retry_after_seconds / _SECONDS_OF_FULL_CUT * most))
+
+
+@dataclass(slots=True)
+class Throttle:
+    """A pace in (0, 1], lowered once for each episode of refusals and grown back to 1 within a minute.
+
+    Refusals of requests that left before the last cut belong to the same episode and cut nothing.
+    """
+
+    _pace: float = 1.0
+    _since: float = float("-inf")
+    episodes: int = 0
+
+    def pace(self, now: float) -> float:
+        """The pace at `now`, which grows linearly from the last cut to 1."""
+        if self._pace >= 1.0:
+            return 1.0
+        return min(1.0, self._pace + (1.0 - self._pace) * max(0.0, now - self._since) / _REGROWTH_SECONDS)
+
+    def opens_episode(self, now: float, sent_at: float) -> bool:
+        """Whether the refusal at `now` of a request that left at `sent_at` opens an episode."""
+        if sent_at <= self._since:
+            return False
+        self._pace, self._since = self.pace(now), now
+        self.episodes += 1
+        return True
+
+    def cut(self, share: float) -> None:
+        """Lowers the pace by a share, as of the last episode."""
+        self._pace = max(_FLOOR, self._pace * (1.0 - share))
+
+
+@dataclass(slots=True)
+class RateLimit:
+    """The requests and tokens, a minute and a day, that one account may send, of which all limits are kept.
+
+    Where `learns`, the limits a minute are first guesses: what the server states replaces them, and where it states
+    nothing they grow while at least 80 % of them are used and nothing is refused, and shrink when something is.
+    Otherwise they are limits of the user's own, which no statement raises.
+    """
+
+    allowed_requests: float
+    """Requests a minute, as set; 0 is no limit."""
+    allowed_tokens: float
+    """Tokens a minute, as set; 0 is no limit."""
+    requests_per_day: float = 0.0
+    tokens_per_day: float = 0.0
+    learns: bool = False
+    throttle: Throttle = field(default_factory=Throttle)
+    requests: Pacer = field(init=False)
+    tokens: Pacer = field(init=False)
+    days: tuple[Window, Window] = field(init=False)
+    stated: bool = False
+    """Whether the server has told its limits."""
+    _answered: bool = False
+    _began: float | None = None
+    _interval_began: float = float("-inf")
+    _interval: tuple[float, float] = (0.0, 0.0)
+    """Requests and tokens that were booked in the interval."""
+    _turned_away: int = 0
+
+    def __post_init__(self) -> None:
+        self.requests, self.tokens = Pacer(self.allowed_requests), Pacer(self.allowed_tokens)
+        self.days = (
+            Window(self.requests_per_day, DAY, _DAY_BUCKET_SECONDS),
+            Window(self.tokens_per_day, DAY, _DAY_BUCKET_SECONDS),
+        )
+
+    def reserve(self, now: float, tokens: float, horizon_seconds: float = float("inf")) -> float:
+        """The time, from `now` on, at which one request of so many tokens may leave; the place is booked.
+
+        A place further ahead than the horizon is not booked: by then, the server may have said something new.
+        """
+        self._began = now if self._began is None else self._began
+        start, before = now, float("-inf")
+        while start != before:
+            before = start
+            start = self.requests.earliest(start, 1)
+            start = self.tokens.earliest(start, tokens)
+            start = self.days[0].earliest(start, 1)
+            start = self.days[1].earliest(start, tokens)
+        if start - now > horizon_seconds:
+            return start
+        pace = self._pace(now)
+        self.requests.commit(start, 1, pace)
+        self.tokens.commit(start, tokens, pace)
+        self.count_today(start, 1, tokens)
+        self._grow(now, tokens)
+        return start
+
+    def count_today(self, time: float, requests: float, tokens: float) -> None:
+        """Counts what left at `time` against the limits of the day."""
+        for window, amount in zip(self.days, (requests, tokens), strict=True):
+            if window.limit:
+                window.book(time, amount)
+
+    def _pace(self, now: float) -> float:
+        if self._answered or self._began is None:
+            return self.throttle.pace(now)
+        first, most = _START_PACES
+        return float(min(most, first * 2.0 ** ((now - self._began) / _START_DOUBLING_SECONDS)))
+
+    def _grow(self, now: float, tokens: float) -> None:
+        """Sums up what was booked, and after each interval raises limits that nobody stated and that were used."""
+        if not self.learns or self.stated:
+            return
+        seconds = now - self._interval_began
+        if seconds >= _GROWTH_SECONDS:
+            factor = _GROWTHS[self.throttle.episodes > 0]
+            for pacer, amount in zip((self.requests, self.tokens), self._interval, strict=True):
+                if amount and amount >= _WELL_USED * pacer.limit * seconds / MINUTE and self._answered:
+                    pacer.limit *= factor
+            self._interval_began, self._interval = now, (0.0, 0.0)
+        self._interval = (self._interval[0] + 1, self._interval[1] + tokens)
+
+    def answered(self) -> None:
+        """The server answered a request: the slow start is over."""
+        self._answered = True
+
+    def learn(self, requests: float | None, tokens: float | None) -> None:
+        """Follows the limits that a server states; up to what the user allows, unless that is only a first guess."""
+        pairs = ((self.requests, self.allowed_requests, requests), (self.tokens, self.allowed_tokens, tokens))
+        for pacer, allowed, stated in pairs:
+            if stated is not None and stated > 0:
+                pacer.limit = stated if self.learns else min(stated, allowed or stated)
+                self.stated = True
+
+    def refused(self, now: float, sent_at: float, retry_after_seconds: float) -> bool:
+        """Waits as the server asks; whether this refusal opened an episode, and so lowered the pace."""
+        seconds = max(now - self._interval_began, 1.0)
+        for pacer in (self.requests, self.tokens):
+            pacer.hold_until(now + retry_after_seconds)
+        if not self.throttle.opens_episode(now, sent_at):
+            return False
+        share = cut_share(retry_after_seconds)
+        if self.stated or not self.learns:
+            self.throttle.cut(share)
+            return True
+        # Nobody told the limit, so it is lower than what was sent; growth goes on from there.
+        for pacer, amount in zip((self.requests, self.tokens), self._interval, strict=True):
+            rate = pacer.limit or amount * MINUTE / seconds
+            pacer.limit = max(1.0, rate * (1.0 - share))
+        self._interval_began, self._interval = now + retry_after_seconds, (0.0, 0.0)
+        return True
+
+    def turned_away(self, now: float, tokens: float) -> None:
+        """Takes back what a request was booked for that the server refused although its limits were not reached.
+
+        Servers differ in whether they count such requests. After the first refusal by rate, nothing is taken back.
+        """
+        if not self.throttle.episodes:
+            self.requests.give_back(now, 1)
+            self.tokens.give_back(now, tokens)

@@ -1,0 +1,171 @@
+"""Diffusers pipelines as settings describe them, and errors with a remedy where they cannot be had."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from vp_ray.errors import CheckpointError, SettingsError
+from vp_ray.models.config import GeneratorSettings
+from vp_ray.models.families.base import Family
+from vp_ray.models.families.flux import Flux
+from vp_ray.models.families.sd3 import StableDiffusion3
+from vp_ray.models.families.sdxl import StableDiffusionXL
+from vp_ray.models.families.stable_diffusion import StableDiffusion
+from vp_ray.models.sources import resolve
+
+SCHEDULERS: Final = {
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_ancestral": "EulerAncestralDiscreteScheduler",
+    "dpm_solver": "DPMSolverMultistepScheduler",
+    "pndm": "PNDMScheduler",
+    "flow_euler": "FlowMatchEulerDiscreteScheduler",
+}
+_INDEX: Final = "model_index.json"
+_REMEDY: Final = "Give a directory or hub id that DiffusionPipeline.from_pretrained loads, with safetensors weights."
+
+_FAMILIES: Final[dict[str, type[Any]]] = {
+    "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+    "FluxPipeline": Flux,
+}
+
+
+@contextmanager
+def _explained(settings: GeneratorSettings, source: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"the model '{settings.name}' cannot be loaded ({reason})", _REMEDY, source) from error
+
+
+def check_source(settings: GeneratorSettings) -> None:
+    """Raises `CheckpointError` when the model, its refiner or its VAE is not there; downloads no weights.
+
+    Called before a cluster grows, so that a mistyped name does not first start machines.
+    """
+    wanted = [(settings.source, _INDEX, settings.revision)]
+    if settings.refiner is not None:
+        wanted.append((settings.refiner, _INDEX, None))
+    if settings.vae is not None:
+        wanted.append((settings.vae, "config.json", None))
+    for source, file, revision in wanted:
+        place = resolve(source)
+        if Path(place).is_dir():
+            if not (Path(place) / file).is_file():
+                raise CheckpointError(f"the model '{settings.name}' has no {file}", _REMEDY, place)
+            continue
+        try:
+            hf_hub_download(place, file, revision=revision)
+        except LocalEntryNotFoundError as error:
+            raise CheckpointError(
+                f"the model '{settings.name}' is no directory and not in the cache, and the hub does not answer",
+                "Give a directory, or fetch the model where there is a network.",
+                source,
+            ) from error
+        except (HfHubHTTPError, HFValidationError) as error:
+            raise CheckpointError(
+                f"the model '{settings.name}' is neither a directory nor on the hub", _REMEDY, source
+            ) from error
+
+
+def load_pipeline(settings: GeneratorSettings) -> DiffusionPipeline:
+    """A diffusers pipeline on its device, with its scheduler and adapter; raises `CheckpointError` with the reason."""
+    pipe = _from_pretrained(settings, settings.source, settings.revision)
+    with _explained(settings, settings.source):
+        if settings.adapter is not None:
+            pipe.load_lora_weights(resolve(settings.adapter))
+        if settings.scheduler != "own":
+            pipe.scheduler = scheduler_like(pipe.scheduler, settings.scheduler)
+    return pipe
+
+
+def load_refiner(settings: GeneratorSettings, base: Any) -> DiffusionPipeline:
+    """SDXL's refiner with the base's VAE and second text encoder, which are the same weights."""
+    if settings.refiner is None:
+        raise SettingsError("this generator has no refiner", "Set its key 'refiner'.")
+    shared = {name: getattr(base, name) for name in ("vae", "text_encoder_2", "tokenizer_2")}
+    pipe = _from_pretrained(settings, settings.refiner, None, **shared)
+    if settings.scheduler != "own":
+        pipe.scheduler = scheduler_like(pipe.scheduler, settings.scheduler)
+    return pipe
+
+
+def _from_pretrained(settings: GeneratorSettings, source: str, revision: str | None, **parts: Any) -> DiffusionPipeline:
+    path = resolve(source)
+    dtype = getattr(torch, settings.dtype)
+    device = settings.device if settings.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    with _explained(settings, source):
+        # A pipeline without a safety checker says so at each load; whether there is one is the directory's choice.
+        diffusers.utils.logging.set_verbosity_error()
+        if settings.vae is not None and "vae" not in parts:
+            parts["vae"] = AutoencoderKL.from_pretrained(resolve(settings.vae), dtype=dtype, use_safetensors=True)
+        if not settings.safety_checker:
+            parts["safety_checker"] = None
+        pipe = DiffusionPipeline.from_pretrained(
+            path,
+            revision=revision,
+            variant=settings.variant,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=Path(path).is_dir(),
+            **parts,
+        )
+    if settings.safety_checker and getattr(pipe, "safety_checker", None) is None:
+        raise CheckpointError(
+            f"the model '{settings.name}' has no safety checker", "Set safety_checker to false, or add one.", source
+        )
+    pipe.set_progress_bar_config(disable=True)
+    pipe = pipe.to(device)
+    vae = getattr(pipe, "vae", None)
+    if vae is not None:
+        # Every AutoencoderKL has this key, and true by default; only SDXL's pipelines heed it.
+        heeded = type(pipe).__name__.startswith("StableDiffusionXL")
+        overflows = heeded and settings.dtype == "float16" and vae.config.force_upcast
+        if settings.vae_dtype == "float32" or (settings.vae_dtype == "auto" and overflows):
+            vae.to(torch.float32)
+        if settings.vae_tiling:
+            vae.enable_tiling()
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    if network is not None:
+        with _explained(settings, source):
+            if settings.attention is not None:
+                network.set_attention_backend(settings.attention)
+        if settings.compile:
+            network.compile()
+    return pipe
+
+
+def scheduler_like(own: Any, name: str) -> Any:
+    """Another sampler on the same noise schedule; raises `SettingsError` where the two have no schedule in common."""
+    flow = "Flow" in type(own).__name__
+    kind = getattr(diffusers, SCHEDULERS[name])
+    if flow != ("Flow" in kind.__name__):
+        raise SettingsError(
+            f"the scheduler '{name}' does not fit a model whose own is a {type(own).__name__}",
+            "Use flow_euler for flow models (SD3, FLUX) and another one for the rest.",
+        )
+    # Latents are not pixels: clipping them to -1..1, which is some schedulers' default, would cut the picture.
+    options = {"clip_sample": False} if "clip_sample" in inspect.signature(kind).parameters else {}
+    return kind.from_config(own.config, **options)
+
+
+def family_of(pipe: Any) -> Family | None:
+    """The family that a pipeline belongs to, or None for one that only its own call can draw with."""
+    kind = _FAMILIES.get(type(pipe).__name__)
+    network = getattr(pipe, "unet", None)
+    # Networks that were distilled to read the guidance scale (latent consistency models) are drawn by their own call.
+    distilled = network is not None and getattr(network.config, "time_cond_proj_dim", None) is not None
+    return None if kind is None or distilled else kind(pipe)

@@ -1,0 +1,73 @@
+"""Settings of a whole job: one YAML file, one section a stage; a stage without a section is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict, Field, model_validator
+
+from vp_ray.annotate.config import AnnotateSettings
+from vp_ray.config import Settings, override, read_yaml
+from vp_ray.distributed.config import RaySettings
+from vp_ray.evaluate.config import EvaluateSettings
+from vp_ray.generate.config import GenerateSettings
+from vp_ray.imports.config import ImportSettings
+from vp_ray.preferences.config import PreferenceSettings
+from vp_ray.prompts.config import PromptSettings
+from vp_ray.report.config import ReportSettings
+from vp_ray.reward.config import RewardSettings, ServiceSettings
+from vp_ray.rl.config import RlSettings
+from vp_ray.shapeworld.config import JudgeSettings
+
+
+class JobSettings(Settings):
+    """Everything of one run."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    operational: ClassVar[frozenset[str]] = frozenset({"run", "ray", "service"})
+
+    run: str
+    """The run directory: a path or a URI such as s3://bucket/run; stages meet only there."""
+    ray: RaySettings = RaySettings()
+    """The cluster."""
+    judge: JudgeSettings | None = None
+    """The embedded judge, started while a stage asks an annotator whose `base_url` is `embedded`."""
+    prompts: PromptSettings | None = None
+    """Prompts: read, clean, split."""
+    import_: ImportSettings | None = Field(None, alias="import")
+    """An existing data set of images and human choices in place of prompts, generate and annotate."""
+    generate: GenerateSettings | None = None
+    """Images of the prompts."""
+    annotate: AnnotateSettings | None = None
+    """Judgements of the images."""
+    preferences: PreferenceSettings | None = None
+    """Pairs from the judgements."""
+    reward: RewardSettings | None = None
+    """VP-Score, trained on the pairs."""
+    service: ServiceSettings = ServiceSettings()
+    """How VP-Score is served while `rl` runs."""
+    rl: RlSettings | None = None
+    """Fine-tuning of a generator against VP-Score."""
+    evaluate: EvaluateSettings | None = None
+    """Tuned against base."""
+    report: ReportSettings | None = ReportSettings()
+    """The page about the run."""
+
+    @model_validator(mode="after")
+    def _embedded_judge_is_set(self) -> JobSettings:
+        asked = [*(self.annotate.annotators if self.annotate else ()), *(self.evaluate.judges if self.evaluate else ())]
+        if self.judge is None and any(annotator.base_url == "embedded" for annotator in asked):
+            raise ValueError("an annotator has base_url 'embedded', but there is no section 'judge'")
+        return self
+
+    def stage(self, name: str) -> Settings | None:
+        """The section of a stage, or None where the job leaves it out."""
+        found: Settings | None = getattr(self, "import_" if name == "import" else name)
+        return found
+
+
+def load_job(path: Path, assignments: Iterable[str] = ()) -> JobSettings:
+    """The checked settings of a job file with `--set` assignments; raises `SettingsError` that names file and key."""
+    return JobSettings.load(override(read_yaml(path), assignments), str(path))

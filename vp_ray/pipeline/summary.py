@@ -1,0 +1,172 @@
+"""What a run prints before it starts (the plan) and after it ended (the closing table)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vp_ray.config import difference
+from vp_ray.generate.planning import estimate, read_measured
+from vp_ray.pipeline.running import Finished, chosen_stages, recorded_settings
+from vp_ray.pipeline.settings import JobSettings
+from vp_ray.storage import STARTED, Manifest, RunFolder
+
+
+def print_plan(job: JobSettings, first: str | None, last: str | None, console: Console) -> None:
+    """Every chosen stage with its state and what it would do; nothing is started."""
+    run = RunFolder.at(job.run)
+    # Apart from the table, as a title is folded to the table's width.
+    console.print(f"Plan of {run.uri}", style="italic", soft_wrap=True, highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", "state", "what it does"):
+        table.add_column(column, overflow="fold")
+    for stage in chosen_stages(job, first, last):
+        folder = run.stage(stage.name)
+        state = "to do"
+        if folder.exists(STARTED) and not stage.always_anew:
+            changed = difference(folder.read_json(STARTED)["settings"], recorded_settings(job, stage))
+            state = "finished" if folder.manifest() is not None else "goes on"
+            state = f"refused, settings changed: {'; '.join(changed)}" if changed else state
+        table.add_row(stage.name, state, _intention(job, stage.name))
+    console.print(table)
+    if any(stage.name == "generate" for stage in chosen_stages(job, first, last)):
+        _print_estimates(job, run, console)
+
+
+def _print_estimates(job: JobSettings, run: RunFolder, console: Console) -> None:
+    """Images, hours and gigabytes of the generate stage, by generator; of a thousand prompts while none are counted."""
+    settings = job.generate
+    if settings is None:
+        return
+    finished = run.source("prompts").manifest() if _prompts_are_there(run) else None
+    counts = finished.figures.get("splits") if finished is not None else _prompt_counts(job)
+    prompts = 1000 if counts is None else sum(counts.get(split, 0) for split in settings.splits)
+    measured = read_measured(run.stage("generate"))
+    title = "What generate takes" + (" for each 1,000 prompts" if counts is None else f" for {prompts:,} prompts")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("generator", overflow="fold")
+    for column in ("images", "images/s", "actor hours", "GPU hours", "GB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("speed of an actor", no_wrap=True)
+    for pool in settings.generators:
+        row = estimate(pool, prompts, measured.get(pool.name))
+        numbers = (row.images_per_second, row.actor_hours, row.gpu_hours, row.gigabytes)
+        told = ("?" if number is None else f"{number:,.3g}" for number in numbers)
+        table.add_row(row.generator, f"{row.images:,}", *told, row.source)
+    console.print(table)
+
+
+def _prompts_are_there(run: RunFolder) -> bool:
+    return any(run.stage(name).manifest() is not None for name in ("prompts", "import"))
+
+
+def _prompt_counts(job: JobSettings) -> dict[str, int] | None:
+    """Prompts by split where the settings alone tell."""
+    if job.prompts is None or any(source.kind != "shapeworld" for source in job.prompts.sources):
+        return None
+    counts: dict[str, int] = {}
+    for source in job.prompts.sources:
+        for split, count in getattr(source, "counts", {}).items():
+            counts[split] = counts.get(split, 0) + count
+    return counts
+
+
+def _intention(job: JobSettings, name: str) -> str:  # noqa: PLR0911 - one sentence a stage
+    counts = _prompt_counts(job)
+    if name == "prompts" and job.prompts:
+        kinds = ", ".join(source.kind for source in job.prompts.sources)
+        return f"{sum(counts.values())} prompts ({kinds})" if counts else f"prompts from {kinds}"
+    if name == "generate" and job.generate:
+        per_prompt = sum(generator.images_of_a_prompt for generator in job.generate.generators)
+        names = ", ".join(generator.name for generator in job.generate.generators)
+        if counts is None:
+            return f"{per_prompt} images a prompt by {names}"
+        prompts = sum(counts.get(split, 0) for split in job.generate.splits)
+        return f"{prompts * per_prompt} images by {names}"
+    if name == "annotate" and job.annotate:
+        names = ", ".join(annotator.name for annotator in job.annotate.annotators)
+        return f"each group in {job.annotate.orders} orders by {names}"
+    if name == "reward" and job.reward:
+        return f"VP-Score on {job.reward.workers.num_workers} workers"
+    if name == "rl" and job.rl:
+        return f"{job.rl.epochs} epochs on {job.rl.workers.num_workers} workers"
+    if name == "evaluate" and job.evaluate:
+        judges = ", ".join(judge.name for judge in job.evaluate.judges)
+        return "tuned against base" + (f", judged by {judges}" if judges else "")
+    return {"import": "an existing data set", "preferences": "pairs from ratings", "report": "one HTML page"}.get(
+        name, ""
+    )
+
+
+def print_summary(results: Mapping[str, Finished], console: Console) -> None:
+    """The closing table: rows, seconds, cost and the figure that matters, one line a stage; then did it get better."""
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for column, justify in (("stage", "left"), ("rows", "left"), ("seconds", "right"), ("usd", "right"), ("", "left")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for name, finished in results.items():
+        manifest = finished.manifest
+        rows = ", ".join(f"{count} {kind}" for kind, count in manifest.rows.items())
+        note = "; ".join(_notes(name, manifest))
+        seconds = f"{manifest.seconds:.1f}" + (" (before)" if finished.skipped else "")
+        table.add_row(name, rows, seconds, f"{manifest.cost_usd:.4f}" if manifest.cost_usd else "", note)
+    console.print(table)
+    if "reward" in results:
+        _print_cross_validation(results["reward"].manifest, console)
+    if "evaluate" in results:
+        _print_comparison(results["evaluate"].manifest, console)
+
+
+def _notes(name: str, manifest: Manifest) -> Iterator[str]:
+    figures = manifest.figures
+    for key, text in (("images_per_second", "{:.1f} images/s"), ("answers_per_minute", "{:.0f} answers/min")):
+        if figures.get(key) is not None:
+            yield text.format(figures[key])
+    if name == "reward" and figures.get("accuracy"):
+        overall = figures["accuracy"].get("overall")
+        if overall:
+            yield f"pair accuracy {overall['accuracy']:.3f}{_interval(overall)}"
+    if name == "rl" and figures.get("reward_last") is not None:
+        yield f"reward {figures['reward_first']:.3f} -> {figures['reward_last']:.3f}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """` [low, high]` for a console; nothing where a single prompt gives none."""
+    return "" if row["low"] is None else f" \\[{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _print_cross_validation(manifest: Manifest, console: Console) -> None:
+    rows: list[dict[str, Any]] = manifest.figures.get("cross_validation") or []
+    if not rows:
+        return
+    table = Table(title="Pair accuracy on prompts that were left out", title_justify="left", box=None, pad_edge=False)
+    for column in ("scorer", "accuracy", "95 % interval", "pairs"):
+        table.add_column(column, justify="left" if column == "scorer" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(row["scorer"], f"{row['accuracy']:.3f}", _interval(row), str(row["pairs"]))
+    console.print(table)
+
+
+def _print_comparison(manifest: Manifest, console: Console) -> None:
+    rows: list[dict[str, Any]] = manifest.figures.get("comparison", [])
+    if not rows:
+        return
+    table = Table(title="Tuned against base", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("scorer", "aspect", "base", "tuned", "gain [95 %]", "win/tie/lose"):
+        table.add_column(column, justify="left" if column in ("scorer", "aspect") else "right", no_wrap=True)
+    for row in rows:
+        low, high = row["low"], row["high"]
+        known = low is not None and high is not None
+        style = "" if not known else "green" if low > 0 else "red" if high < 0 else ""
+        table.add_row(
+            row["scorer"],
+            row["aspect"],
+            f"{row['base']:.3f}",
+            f"{row['tuned']:.3f}",
+            f"{row['gain']:+.3f}" + (f" \\[{low:+.3f}, {high:+.3f}]" if known else ""),
+            f"{row['wins']}/{row['ties']}/{row['losses']}",
+            style=style,
+        )
+    console.print(table)

@@ -1,0 +1,114 @@
+"""What happened while VP-Score and the policy were trained: curves and fixed-seed grids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from vp_ray.records import ASPECTS
+from vp_ray.report.assets import Assets, Picture
+from vp_ray.report.formatting import sentence_case
+from vp_ray.report.line_chart import Series, legend, line_chart
+from vp_ray.report.reading import RunReader
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart with its title, and what its lines are where there are several."""
+
+    title: str
+    note: str
+    svg: Markup
+    legend: Markup | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One chart to draw from the columns that are there; (column, name) for each line."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    note: str = ""
+
+
+RL_CHARTS: Final = (
+    Wanted("Reward", (("reward_mean", "reward"),), "mean over an epoch's training images"),
+    Wanted("Held-out score", (("held_out_score", "held-out score"),), "held-out prompts, fixed seeds"),
+    *(
+        Wanted(
+            sentence_case(aspect), ((f"{aspect}_mean", "training"), (f"held_out_{aspect}", "held out")), "by VP-Score"
+        )
+        for aspect in ASPECTS
+    ),
+    Wanted("Distance from the start", (("kl", "KL"),), "nats a step, adapter on against off"),
+    Wanted("Clipped ratios", (("clip_share_high", "above"), ("clip_share_low", "below")), "share of step samples"),
+    Wanted("Gradient norm", (("gradient_norm", "norm"),), "before clipping"),
+    Wanted("Groups without a signal", (("zero_variance_share", "share"),), "share of prompts whose rewards are equal"),
+    Wanted(
+        "Seconds an epoch",
+        (
+            ("seconds_sampling", "sampling"),
+            ("seconds_update", "update"),
+            ("seconds_reward_wait", "waiting for rewards"),
+        ),
+    ),
+)
+
+REWARD_CHARTS: Final = (
+    Wanted("Loss", (("loss", "training"), ("validation_loss", "validation"))),
+    Wanted("Validation pair accuracy", (("validation_accuracy", "accuracy"),), "label ties left out"),
+    *(
+        Wanted(sentence_case(aspect), ((f"validation_accuracy_{aspect}", "accuracy"),), "validation pair accuracy")
+        for aspect in ASPECTS
+    ),
+    Wanted("Learning rate", (("learning_rate", "rate"),)),
+)
+
+
+def charts(rows: Rows, wanted: Sequence[Wanted], x_name: str, marked_x: float | None = None) -> list[Chart]:
+    """The charts whose columns hold at least one number; `x_name` is the column that they run over."""
+    drawn = []
+    for one in wanted:
+        lines = [
+            Series.of(name, [row.get(x_name) for row in rows], [row.get(column) for row in rows])
+            for column, name in one.lines
+        ]
+        lines = [line for line in lines if line.points]
+        svg = line_chart(lines, label=f"{one.title} by {x_name}", x_name=x_name, marked_x=marked_x)
+        if svg is not None:
+            names = [line.name for line in lines]
+            drawn.append(Chart(one.title, one.note, svg, legend(names) if len(names) > 1 else None))
+    return drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Images from fixed seeds after so many epochs."""
+
+    epoch: int
+    picture: Picture
+
+
+def grids(reader: RunReader, assets: Assets, most: int) -> list[Grid]:
+    """At most so many of `rl/grids/epoch_NNN.png`, evenly from the first to the last."""
+    named = [
+        (int(match[1]), name)
+        for name in reader.names("rl", "grids")
+        if (match := re.fullmatch(r"epoch_(\d+)\.png", name))
+    ]
+    named.sort()
+    if len(named) > most:
+        places = [round(n * (len(named) - 1) / max(1, most - 1)) for n in range(most)]
+        named = [named[place] for place in places]
+    found = []
+    for epoch, name in named:
+        picture = assets.add_sheet(f"epoch_{epoch:03d}.png", (reader.run.stage("rl") / "grids").read_bytes(name))
+        if picture is not None:
+            found.append(Grid(epoch, picture))
+    return found

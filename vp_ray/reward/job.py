@@ -1,0 +1,172 @@
+"""Wires the reward stage: Ray Train workers with DeepSpeed, then the checkpoint of the best weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from vp_ray.distributed.collectives import TorchCollective
+from vp_ray.distributed.engine_state import read_state, trainable_parameters
+from vp_ray.distributed.engines import DeepSpeedEngine
+from vp_ray.distributed.train import device_of_rank, run_workers
+from vp_ray.ids import seed_from
+from vp_ray.models.blip import blip_image_side
+from vp_ray.models.reward import VPScore
+from vp_ray.models.reward_config import Normalisation
+from vp_ray.models.reward_inputs import cut_prompts
+from vp_ray.records import ANNOTATED, OVERALL
+from vp_ray.reward.checkpoints import BEST, TrainingState, newest_state
+from vp_ray.reward.config import RewardSettings
+from vp_ray.reward.data import RewardData, read_data
+from vp_ray.reward.folds import accuracies, deal, overall_scores
+from vp_ray.reward.loop import METRICS, rate_schedule, total_updates, train
+from vp_ray.storage import Folder, RunFolder, StageOutcome
+from vp_ray.telemetry import JsonLines, Progress, progress
+
+CHECKPOINT = "checkpoint"
+SCORES_FILE = "scores.parquet"
+
+
+def run(settings: RewardSettings, run: RunFolder) -> StageOutcome:
+    """Trains VP-Score and writes it to `reward/checkpoint`, with curves in `reward/metrics.jsonl`."""
+    folder = run.stage("reward")
+    model, data = new_model(settings, run)
+    training, validation = data.split(settings.validation_share, settings.seed)
+    updates = total_updates(settings, len(training))
+    with progress("reward", "updates", updates) as bar:
+
+        def show() -> None:
+            rows = JsonLines(folder, METRICS).rows
+            if rows:
+                bar.update(rows[-1]["update"], note=f"validation accuracy {rows[-1]['validation_accuracy']:.3f}")
+
+        config = {"settings": settings.model_dump(mode="json"), "run": run.uri, "fold": None}
+        run_workers(_rank, config, settings.workers, "reward", folder.uri, show)
+    state = newest_state(folder)
+    _finish(model, state, folder)
+    cross_validation = _cross_validate(settings, run, model, data) if settings.folds else None
+    pairs = sum(pair[0] in data.aspects for group in training for pair in group.pairs)
+    return StageOutcome(
+        rows={"training_groups": len(training), "validation_groups": len(validation), "images": len(data.images)},
+        figures={
+            "accuracy": state.best_figures["accuracy"],
+            "cross_validation": cross_validation,
+            "pairs": pairs,
+            "updates": state.update,
+            "best_update": state.best_update,
+            "prompts_cut": cut_prompts(
+                model.tokenizer, [group.prompt for group in data.groups], model.config.text_tokens
+            ),
+        },
+    )
+
+
+def new_model(settings: RewardSettings, run: RunFolder) -> tuple[VPScore, RewardData]:
+    """The VP-Score before training, and the data, for which the images are fitted to its backbone."""
+    data = read_data(run, blip_image_side(settings.backbone, settings.revision))
+    model = VPScore.from_backbone(
+        settings.backbone,
+        revision=settings.revision,
+        aspects=data.aspects,
+        # Where only overall is labelled there is one output, and nothing to weigh.
+        overall_weights=None
+        if data.aspects == (OVERALL,)
+        else {name: float(weight) for name, weight in settings.overall_weights.items()},
+        head_widths=settings.head_widths,
+        dropout=settings.dropout,
+        text_tokens=settings.text_tokens,
+        seed=seed_from("reward-head", settings.seed),
+    )
+    model.freeze(settings.frozen_share)
+    return model, data
+
+
+def _rank(config: dict[str, Any]) -> None:
+    """One worker: the same model and data on every rank, a share of each batch on this one."""
+    settings = RewardSettings.model_validate(config["settings"])
+    run, fold = RunFolder(config["run"]), config["fold"]
+    model, data = new_model(settings, run)
+    if fold is not None:
+        data = data.only(_seen(settings, data, fold))
+    training, _ = data.split(settings.validation_share, settings.seed)
+    device = device_of_rank(settings.workers)
+    engine = DeepSpeedEngine(
+        model,
+        settings.optimizer,
+        settings.micro_batches,
+        rate_schedule(settings, total_updates(settings, len(training))),
+        zero_stage=settings.workers.zero_stage,
+        device=device,
+    )
+    folder = run.stage("reward") if fold is None else _fold_folder(run, fold)
+    train(settings, model, engine, TorchCollective(device), data, folder)
+
+
+def _fold_folder(run: RunFolder, fold: int) -> Folder:
+    return run.stage("reward") / "folds" / str(fold)
+
+
+def _seen(settings: RewardSettings, data: RewardData, fold: int) -> set[str]:
+    """The prompts that the training without this fold sees."""
+    dealt = deal([group.prompt_id for group in data.groups], settings.folds or 1, settings.seed)
+    return {prompt_id for prompt_id, place in dealt.items() if place != fold}
+
+
+def _cross_validate(settings: RewardSettings, run: RunFolder, model: VPScore, data: RewardData) -> list[dict[str, Any]]:
+    """Trains without each fold and scores it; accuracies of VP-Score and of what it must beat, on the same pairs."""
+    tables = []
+    for fold in range(settings.folds or 0):
+        folder = _fold_folder(run, fold).make()
+        if not folder.exists(SCORES_FILE):
+            seen = _seen(settings, data, fold)
+            updates = total_updates(settings, len(data.only(seen).split(settings.validation_share, settings.seed)[0]))
+            with progress("reward", f"updates without fold {fold + 1} of {settings.folds}", updates) as bar:
+
+                def show(folder: Folder = folder, bar: Progress = bar) -> None:
+                    rows = JsonLines(folder, METRICS).rows
+                    if rows:
+                        bar.update(rows[-1]["update"])
+
+                config = {"settings": settings.model_dump(mode="json"), "run": run.uri, "fold": fold}
+                run_workers(_rank, config, settings.workers, f"reward-fold-{fold}", folder.uri, show)
+            _load_best(model, newest_state(folder), folder)
+            left_out = data.only({group.prompt_id for group in data.groups} - seen)
+            folder.write_table(SCORES_FILE, overall_scores(model, left_out))
+        tables.append(folder.read_table(SCORES_FILE))
+    scores = pa.concat_tables(tables)
+    run.stage("reward").write_table("cross_validation.parquet", scores)
+    preferences = run.stage("preferences").read_table("preferences.parquet")
+    # People and floors are compared on what was annotated, whatever else the model learns from.
+    preferences = preferences.filter(pc.equal(preferences["source"], ANNOTATED))
+    images = run.source("generate").read_table("images", columns=["image_id", "image"])
+    source = run.source("annotate")
+    rankings = source.read_table("rankings.parquet") if source.exists("rankings.parquet") else None
+    return accuracies(scores, preferences, images, rankings)
+
+
+def _load_best(model: VPScore, state: TrainingState, folder: Folder) -> None:
+    parameters = trainable_parameters(model)
+    place = folder / BEST / f"update_{state.best_update:05d}"
+    best = read_state(place.local_path, {name: parameter.shape for name, parameter in parameters.items()})
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(best.weights[name])
+
+
+def _finish(model: VPScore, state: TrainingState, folder: Folder) -> None:
+    """Writes the best weights as a checkpoint that scores with mean 0 and spread 1 on the validation images."""
+    _load_best(model, state, folder)
+    figures = state.best_figures
+    model.normalise(
+        Normalisation(
+            mean=tuple(figures["mean"]),
+            std=tuple(value or 1.0 for value in figures["std"]),
+            overall_mean=figures["overall_mean"],
+            overall_std=figures["overall_std"] or 1.0,
+            measured_on=f"the {figures['images']} images of the validation prompts",
+        )
+    )
+    model.save_pretrained((folder / CHECKPOINT).uri)

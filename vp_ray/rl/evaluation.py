@@ -1,0 +1,131 @@
+"""The held-out check: images of held-out prompts from fixed seeds, their scores, and a grid of the first of them."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from vp_ray.ids import seed_from
+from vp_ray.maths.ddim import DdimSteps
+from vp_ray.models.averages import AveragedWeights
+from vp_ray.models.policy import DiffusionPolicy, draw_noise
+from vp_ray.models.rewards import check_scores
+from vp_ray.protocols import Collective, PendingScores, Pixels, RewardSource, Scores
+from vp_ray.rl.config import RlSettings
+from vp_ray.rl.guards import EarlyStop, aspect_weights, held_out_weights
+from vp_ray.rl.rollout import together
+from vp_ray.storage import Folder
+
+GRID_IMAGES = 16
+GRID_COLUMNS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Prompts that are never trained on, and who scores their images (the training's own scorer or another)."""
+
+    prompts: Sequence[str]
+    source: RewardSource
+
+
+def evaluate(
+    settings: RlSettings, policy: DiffusionPolicy, held_out: HeldOut, steps: DdimSteps, collective: Collective
+) -> tuple[Scores, Pixels]:
+    """(scores (N, A) of all N held-out prompts on every rank, the images that this rank drew).
+
+    Seeds depend on the prompt and its place alone, so two evaluations differ by the policy's weights alone. The list is
+    filled up cyclically until all ranks have equally many full batches; what is surplus is not returned. Raises
+    `RewardError` on every rank when the scores of one stay out.
+    """
+    size, count = settings.batch_size, len(held_out.prompts)
+    each = -(-count // (size * collective.world_size))
+    first = collective.rank * each * size
+    batches = [[place % count for place in range(at, at + size)] for at in range(first, first + each * size, size)]
+    scores, images = together(collective, partial(_draw_and_score, settings, policy, held_out, steps, batches))
+    return collective.gather(scores)[:count], images
+
+
+def _draw_and_score(
+    settings: RlSettings,
+    policy: DiffusionPolicy,
+    held_out: HeldOut,
+    steps: DdimSteps,
+    batches: Sequence[Sequence[int]],
+) -> tuple[Scores, Pixels]:
+    images, scores = [], []
+    pending: deque[PendingScores] = deque()
+    for places in batches:
+        prompts = [held_out.prompts[place] for place in places]
+        seeds = [seed_from(settings.seed, "held out", *row) for row in zip(prompts, places, strict=True)]
+        noise = draw_noise(seeds, len(steps), policy.latent_shape)
+        trajectory = policy.sample(policy.embed(prompts), noise, steps, settings.guidance_scale)
+        images.append(policy.decode(trajectory.final))
+        pending.append(held_out.source.request(images[-1], prompts))
+        if len(pending) > 1:
+            scores.append(pending.popleft().result(settings.reward_timeout_seconds))
+    scores += [last.result(settings.reward_timeout_seconds) for last in pending]
+    drawn = np.concatenate(images)
+    return check_scores(np.concatenate(scores), len(drawn), held_out.source.aspects), drawn
+
+
+class HeldOutCheck:
+    """Evaluates the averaged weights, tells the guard, and keeps the grid and the best adapter."""
+
+    def __init__(
+        self,
+        settings: RlSettings,
+        policy: DiffusionPolicy,
+        averages: AveragedWeights,
+        guard: EarlyStop,
+        *,
+        held_out: HeldOut | None,
+        collective: Collective,
+        folder: Folder,
+    ) -> None:
+        self.settings, self.policy, self.averages, self.guard = settings, policy, averages, guard
+        self.held_out, self.collective, self.folder = held_out, collective, folder
+        if held_out is not None:
+            aspects = held_out.source.aspects
+            chosen = held_out_weights(settings.held_out_weights, settings.reward_weights, aspects)
+            self.weights = np.asarray(aspect_weights(chosen, aspects, "rl.held_out_weights"))
+            # Without noise between the steps two evaluations differ by the weights alone, and by less chance.
+            self.steps = policy.steps(settings.evaluation_steps or settings.steps, eta=0.0)
+
+    def run(self, epoch: int, reward: float | None) -> dict[str, float | None]:
+        """The held-out part of a row of metrics; `reward` is the training reward of that epoch, None before the first.
+
+        Writes `grids/epoch_NNN.png`, and `best/` when the score is the best so far.
+        """
+        if self.held_out is None:
+            return {"held_out_score": None}
+        with self.averages.applied():
+            scores, images = evaluate(self.settings, self.policy, self.held_out, self.steps, self.collective)
+            score = float((scores @ self.weights).mean())
+            best = self.guard.observe(epoch, score, reward)
+            if self.collective.rank == 0:
+                (self.folder / "grids").make().write_bytes(f"epoch_{epoch:03d}.png", grid_png(images))
+                if best:
+                    self.policy.save_adapter((self.folder / "best").local_path)
+        aspects = self.held_out.source.aspects
+        means = {f"held_out_{aspect}": float(scores[:, column].mean()) for column, aspect in enumerate(aspects)}
+        return {"held_out_score": score, **means}
+
+
+def grid_png(images: Pixels) -> bytes:
+    """A PNG of the first 16 images, eight in a row."""
+    shown = images[:GRID_IMAGES]
+    columns = min(GRID_COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    _, height, width, _ = shown.shape
+    sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
+    sheet[: len(shown)] = shown
+    joined = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(joined).save(buffer, format="PNG")
+    return buffer.getvalue()

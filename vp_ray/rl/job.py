@@ -1,0 +1,87 @@
+"""Wires the rl stage: Ray Train workers with DeepSpeed, rewards from the Serve application, the adapter at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vp_ray.distributed.collectives import TorchCollective
+from vp_ray.distributed.engines import DeepSpeedEngine
+from vp_ray.distributed.rewards import ServeRewards
+from vp_ray.distributed.train import device_of_rank, run_workers
+from vp_ray.models.policy import DiffusionPolicy
+from vp_ray.models.reward_config import VPScoreConfig
+from vp_ray.rl.config import RlSettings
+from vp_ray.rl.evaluation import HeldOut
+from vp_ray.rl.figures import FIGURES, METRICS
+from vp_ray.rl.guards import aspect_weights
+from vp_ray.rl.loop import train
+from vp_ray.rl.plan import hold_back, micro_batches_per_update
+from vp_ray.storage import RunFolder, StageOutcome
+from vp_ray.telemetry import JsonLines, progress
+
+
+def run(settings: RlSettings, run: RunFolder, app_name: str) -> StageOutcome:
+    """Fine-tunes the generator against the reward service `app_name` and writes `rl/adapter`, with curves in
+    `rl/metrics.jsonl` and images of fixed seeds in `rl/grids`."""
+    folder = run.stage("rl")
+    checkpoint = run.stage("reward") / "checkpoint"
+    aspects = VPScoreConfig.from_json(checkpoint.read_json("config.json"), checkpoint.uri).aspects
+    aspect_weights(settings.reward_weights, aspects, "rl.reward_weights")
+    prompts, held_out = hold_back(_prompts(run), settings)
+    with progress("rl", "epochs", settings.epochs) as bar:
+
+        def show() -> None:
+            rows = JsonLines(folder, METRICS).rows
+            if rows and rows[-1]["epoch"]:
+                bar.update(rows[-1]["epoch"], note=f"reward {rows[-1]['reward_mean']:.3f}")
+
+        config = {
+            "settings": settings.model_dump(mode="json"),
+            "run": run.uri,
+            "app_name": app_name,
+            "aspects": list(aspects),
+        }
+        run_workers(_rank, config, settings.workers, "rl", folder.uri, show)
+    figures: dict[str, Any] = folder.read_json(FIGURES)
+    return StageOutcome(
+        rows={"images": figures["images"], "prompts": len(prompts), "held_out_prompts": len(held_out)}, figures=figures
+    )
+
+
+def _prompts(run: RunFolder) -> list[str]:
+    rows = run.stage("prompts").read_table("prompts.parquet", ["prompt", "split"]).to_pylist()
+    return [row["prompt"] for row in rows if row["split"] == "train"]
+
+
+def _rank(config: dict[str, Any]) -> None:
+    """One worker: the whole policy on every rank, a share of each update's batches on this one."""
+    settings = RlSettings.model_validate(config["settings"])
+    run = RunFolder(config["run"])
+    device = device_of_rank(settings.workers)
+    policy = DiffusionPolicy.from_pretrained(
+        settings.generator, settings.lora, settings.dtype, settings.seed, "cuda" if device.type == "cuda" else "cpu"
+    )
+    if settings.gradient_checkpointing:
+        policy.unet.enable_gradient_checkpointing()
+    collective = TorchCollective(device)
+    engine = DeepSpeedEngine(
+        policy.unet,
+        settings.optimizer,
+        micro_batches_per_update(settings, policy.steps(settings.steps, settings.eta), collective.world_size),
+        zero_stage=settings.workers.zero_stage,
+        device=device,
+    )
+    rewards = ServeRewards(
+        config["app_name"], config["aspects"], settings.reward_timeout_seconds, settings.reward_attempts
+    )
+    prompts, held_out = hold_back(_prompts(run), settings)
+    train(
+        settings,
+        policy,
+        engine,
+        rewards=rewards,
+        held_out=HeldOut(held_out, rewards) if held_out else None,
+        collective=collective,
+        prompts=prompts,
+        folder=run.stage("rl"),
+    )

@@ -1,0 +1,83 @@
+"""Settings of the embedded judge: how noisy, how biased, how quick and how unreliable it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vp_ray.config import Settings
+
+
+class FaultSettings(Settings):
+    """Shares of requests that go wrong, drawn from the seed and the running number of the request."""
+
+    rate_limited: float = Field(0.0, ge=0, le=1)
+    """429 although no limit is reached, and without Retry-After."""
+    server_error: float = Field(0.0, ge=0, le=1)
+    """500."""
+    reset: float = Field(0.0, ge=0, le=1)
+    """The connection is closed without a reply."""
+    timeout: float = Field(0.0, ge=0, le=1)
+    """No reply for `timeout_seconds`, then the connection is closed."""
+    malformed: float = Field(0.0, ge=0, le=1)
+    """A reply whose content is not JSON."""
+    truncated: float = Field(0.0, ge=0, le=1)
+    """A reply cut in the middle, with finish_reason `length`."""
+    refused: float = Field(0.0, ge=0, le=1)
+    """A reply with a refusal instead of content."""
+    content_filtered: float = Field(0.0, ge=0, le=1)
+    """A reply without content, with finish_reason `content_filter`."""
+    timeout_seconds: float = Field(600.0, gt=0)
+    """How long a request that times out is kept waiting."""
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> FaultSettings:
+        if sum(self.shares().values()) > 1:
+            raise ValueError("the shares of the faults add up to more than 1")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """The share of each fault by name, in a fixed order."""
+        return {name: value for name, value in self if name != "timeout_seconds"}
+
+
+class JudgeSettings(Settings):
+    """The embedded judge, an OpenAI-compatible server."""
+
+    host: str = "127.0.0.1"
+    """Address that the server listens on."""
+    port: int = Field(0, ge=0, le=65535)
+    """Port that the server listens on; 0 takes any that is free."""
+    api_key: str = ""
+    """Key that requests must carry; empty lets everyone in."""
+    seed: int = 0
+    """Fixes noise, latency and faults."""
+    canned: bool = False
+    """Answers the middle level for everything without looking at pixels: to measure clients, not judgements."""
+    noise: float = Field(0.5, ge=0)
+    """Standard deviation of a judgement's error, in levels, for `shapeworld-judge`."""
+    position_bias: tuple[float, ...] = ()
+    """Levels that `shapeworld-judge` adds by place in the message; places beyond the list get none."""
+    latency_seconds: float = Field(0.0, ge=0)
+    """Median time until the reply; 0 replies as soon as it can."""
+    latency_spread: float = Field(0.0, ge=0)
+    """Standard deviation of the logarithm of that time."""
+    requests_per_minute: int = Field(0, ge=0)
+    """Limit on requests; 0 is none."""
+    tokens_per_minute: int = Field(0, ge=0)
+    """Limit on tokens, counted as those of the request and the most that it lets the reply have; 0 is none."""
+    limiter: Literal["sliding_window", "gcra"] = "sliding_window"
+    """How limits are kept: by what was let in during the last `burst_seconds`, or by a steady drain of it."""
+    burst_seconds: float = Field(60.0, gt=0, le=60)
+    """How many seconds' worth of a limit may come at once."""
+    quota_requests: int = Field(0, ge=0)
+    """Requests after which the account's quota is used up (429 `insufficient_quota`); 0 is none."""
+    faults: FaultSettings = FaultSettings()
+    """What goes wrong on purpose."""
+
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self) -> JudgeSettings:
+        if self.latency_spread > 0 and self.latency_seconds == 0:
+            raise ValueError("latency_spread has no effect while latency_seconds is 0")
+        return self
