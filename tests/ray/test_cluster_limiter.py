@@ -13,6 +13,7 @@ import ray
 
 from vp_ray.distributed.limiter import ACTOR, NAMESPACE, Books, ClusterLimiter, running_limiter
 from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.departures import Departures
 from vp_ray.judging.gate import HORIZON_SECONDS, Grant, Settled, Wanted
 from vp_ray.storage import Folder
 
@@ -29,12 +30,11 @@ def depart(books: Books, count: int) -> list[float]:
 
     async def leave() -> list[float]:
         limiter, times = ClusterLimiter(books), []
+        departures = Departures(limiter, "judge")
         for _ in range(count):
-            (grant,) = await limiter.reserve("judge", [Wanted(10, 0.0)])
-            assert grant.lease
-            await asyncio.sleep(grant.wait_seconds)
+            lease = await departures.wait(Wanted(10, 0.0))
             times.append(time.time())
-            await limiter.settle("judge", Settled(grant.lease, answered=True))
+            await limiter.settle("judge", Settled(lease, answered=True))
         return times
 
     return asyncio.run(leave())
