@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError
 
 from vp_ray.errors import ClusterError
 from vp_ray.judging.client import account_name
-from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.config import ModelSettings
 from vp_ray.judging.gate import HORIZON_SECONDS, Account, Gate, Grant, Settled, Wanted
 from vp_ray.judging.ledger import spent_usd
 from vp_ray.storage import Folder
@@ -37,7 +37,7 @@ class Books:
     """What the actor must know of a run; travels to every judge, so that any can tell it to an actor that forgot."""
 
     run: str
-    annotators: tuple[AnnotatorSettings, ...]
+    annotators: tuple[ModelSettings, ...]
     account_of: Mapping[str, str] = field(default_factory=dict)
     """The account of each annotator by name; those that are left out are accounts of this run alone."""
     budget_usd: float | None = None
@@ -133,7 +133,7 @@ class ClusterLimiter:
 
 @contextmanager
 def running_limiter(
-    annotators: Sequence[AnnotatorSettings],
+    annotators: Sequence[ModelSettings],
     budget_usd: float | None = None,
     ledger: Folder | None = None,
     urls: Mapping[str, str] | None = None,

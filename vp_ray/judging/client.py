@@ -17,7 +17,7 @@ from openai.types.responses import Response
 
 from vp_ray.errors import AnnotatorError
 from vp_ray.ids import content_id
-from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.config import ModelSettings
 
 Failing = Literal["rate", "busy", "timeout", "server", "connection", "filtered", "rejected", "fatal"]
 """Why there is no answer. `rate` is our own rate; `busy` a 429 although the stated limits were not reached; `filtered`
@@ -57,7 +57,7 @@ class Failure:
     """Set where `failing` is `fatal`: what stops the run."""
 
 
-def new_client(settings: AnnotatorSettings, base_url: str) -> openai.AsyncOpenAI:
+def new_client(settings: ModelSettings, base_url: str) -> openai.AsyncOpenAI:
     """A client for one event loop, without retries of its own; raises `AnnotatorError` when the key is not set."""
     key = "none"
     if settings.api_key_env is not None:
@@ -79,7 +79,7 @@ def new_client(settings: AnnotatorSettings, base_url: str) -> openai.AsyncOpenAI
     return openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=settings.timeout_seconds)
 
 
-def account_name(settings: AnnotatorSettings, base_url: str) -> str:
+def account_name(settings: ModelSettings, base_url: str) -> str:
     """Names the account whose limits an annotator's requests count against, without telling its key."""
     if settings.account is not None:
         return content_id("account", settings.account)
@@ -87,7 +87,7 @@ def account_name(settings: AnnotatorSettings, base_url: str) -> str:
     return content_id("account", base_url.rstrip("/"), key, settings.model)
 
 
-def check_annotator(settings: AnnotatorSettings, base_url: str) -> None:
+def check_annotator(settings: ModelSettings, base_url: str) -> None:
     """Nothing, when the address answers; raises `AnnotatorError` when it does not, or refuses the key.
 
     Servers without a list of models pass: their first real answer tells.
@@ -95,7 +95,7 @@ def check_annotator(settings: AnnotatorSettings, base_url: str) -> None:
     asyncio.run(_check(settings, base_url))
 
 
-async def _check(settings: AnnotatorSettings, base_url: str) -> None:
+async def _check(settings: ModelSettings, base_url: str) -> None:
     async with new_client(settings, base_url) as client:
         try:
             await client.models.list(timeout=min(_CHECK_SECONDS, settings.timeout_seconds))
@@ -112,7 +112,7 @@ async def _check(settings: AnnotatorSettings, base_url: str) -> None:
 
 async def ask(
     client: openai.AsyncOpenAI,
-    settings: AnnotatorSettings,
+    settings: ModelSettings,
     messages: list[dict[str, Any]],
     response_format: dict[str, Any],
 ) -> Reply | Failure:
@@ -135,7 +135,7 @@ async def ask(
 
 async def _send(
     client: openai.AsyncOpenAI,
-    settings: AnnotatorSettings,
+    settings: ModelSettings,
     messages: list[dict[str, Any]],
     response_format: dict[str, Any],
 ) -> Any:
@@ -162,7 +162,7 @@ def _from_completion(completion: Any, headers: Mapping[str, str]) -> Reply | Fai
     )
 
 
-def uses_responses(settings: AnnotatorSettings) -> bool:
+def uses_responses(settings: ModelSettings) -> bool:
     """Whether requests go to the Responses API: as set, or because the model is served by nothing else."""
     if settings.api == "auto":
         return bool(_RESPONSES_ONLY.match(settings.model))
@@ -170,7 +170,7 @@ def uses_responses(settings: AnnotatorSettings) -> bool:
 
 
 def _chat_request(
-    settings: AnnotatorSettings, messages: list[dict[str, Any]], response_format: dict[str, Any]
+    settings: ModelSettings, messages: list[dict[str, Any]], response_format: dict[str, Any]
 ) -> dict[str, Any]:
     request: dict[str, Any] = {
         "model": settings.model,
@@ -182,7 +182,7 @@ def _chat_request(
 
 
 def _responses_request(
-    settings: AnnotatorSettings, messages: list[dict[str, Any]], response_format: dict[str, Any]
+    settings: ModelSettings, messages: list[dict[str, Any]], response_format: dict[str, Any]
 ) -> dict[str, Any]:
     """The same request in the words of the Responses API; nothing is kept at the provider."""
 
@@ -232,7 +232,7 @@ def _from_response(response: Response, headers: Mapping[str, str]) -> Reply | Fa
     )
 
 
-def _failure(error: openai.APIStatusError, settings: AnnotatorSettings) -> Failure:
+def _failure(error: openai.APIStatusError, settings: ModelSettings) -> Failure:
     code, status, headers = error.code or "", error.status_code, error.response.headers
     detail = f"HTTP {status}: {error.message}"
     if code in _QUOTA_CODES or code in _MODEL_CODES or status in (401, 403, 404):
@@ -248,7 +248,7 @@ def _failure(error: openai.APIStatusError, settings: AnnotatorSettings) -> Failu
     return Failure("filtered" if code in _FILTER_CODES else "rejected", detail, stated=_stated(headers))
 
 
-def _unusable(error: openai.APIStatusError, settings: AnnotatorSettings) -> AnnotatorError:
+def _unusable(error: openai.APIStatusError, settings: ModelSettings) -> AnnotatorError:
     code, status, name = error.code or "", error.status_code, settings.name
     again = "then start the run again: it goes on from here."
     if code in _QUOTA_CODES:

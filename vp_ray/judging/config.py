@@ -25,8 +25,8 @@ class PriceSettings(Settings):
     """Price of a million sent tokens that were cached; the full price where it is not set."""
 
 
-class AnnotatorSettings(Settings):
-    """One multimodal model behind an OpenAI-compatible address."""
+class ModelSettings(Settings):
+    """A model behind an OpenAI-compatible address: where it is and how fast it may be asked."""
 
     operational: ClassVar[frozenset[str]] = frozenset(
         {
@@ -35,7 +35,6 @@ class AnnotatorSettings(Settings):
             "api",
             "azure_api_version",
             "concurrency",
-            "image_tokens",
             "limits",
             "max_attempts",
             "price",
@@ -82,6 +81,27 @@ class AnnotatorSettings(Settings):
     """How long one attempt may take."""
     max_attempts: int = Field(6, ge=1, le=20)
     """Attempts for one answer, before it is given up."""
+    temperature: float | None = Field(0.0, ge=0, le=2)
+    """Sampling temperature; null leaves it out, as reasoning models demand."""
+    max_reply_tokens: int = Field(1500, ge=16)
+    """Upper limit of a reply; also what the budget holds back for it."""
+    price: PriceSettings | None = None
+    """Overrides the price table; give zeros for a model of your own."""
+
+    @model_validator(mode="after")
+    def _key_goes_somewhere(self) -> ModelSettings:
+        if self.base_url == EMBEDDED and self.api_key_env is not None:
+            raise ValueError("api_key_env has no effect with the embedded judge")
+        if self.base_url != EMBEDDED and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must be '{EMBEDDED}' or start with http:// or https://")
+        return self
+
+
+class AnnotatorSettings(ModelSettings):
+    """One multimodal model that judges images, and how it is sent them."""
+
+    operational: ClassVar[frozenset[str]] = ModelSettings.operational | {"image_tokens"}
+
     image_side_pixels: int = Field(512, ge=16, le=4096)
     """Images with a longer side are shrunk to this before they are sent."""
     image_format: Literal["png", "jpeg"] = "png"
@@ -92,17 +112,3 @@ class AnnotatorSettings(Settings):
     """The `detail` of OpenAI's image parts."""
     image_tokens: int | None = Field(None, ge=0)
     """Tokens of one image as it is sent, where the package's dated table is wrong or does not know the model."""
-    temperature: float | None = Field(0.0, ge=0, le=2)
-    """Sampling temperature; null leaves it out, as reasoning models demand."""
-    max_reply_tokens: int = Field(1500, ge=16)
-    """Upper limit of a reply; also what the budget holds back for it."""
-    price: PriceSettings | None = None
-    """Overrides the price table; give zeros for a model of your own."""
-
-    @model_validator(mode="after")
-    def _key_goes_somewhere(self) -> AnnotatorSettings:
-        if self.base_url == EMBEDDED and self.api_key_env is not None:
-            raise ValueError("api_key_env has no effect with the embedded judge")
-        if self.base_url != EMBEDDED and not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url must be '{EMBEDDED}' or start with http:// or https://")
-        return self

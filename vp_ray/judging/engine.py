@@ -1,4 +1,4 @@
-"""A judge: questions in, judgement rows out, over a private event loop that Ray's own threads never block."""
+"""A model that is asked: items in, rows out, over a private event loop that Ray's own threads never block."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 from vp_ray.errors import VpRayError
-from vp_ray.judging.client import new_client
-from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.client import ask, new_client
+from vp_ray.judging.config import AnnotatorSettings, ModelSettings
 from vp_ray.judging.departures import Departures
+from vp_ray.judging.forms import Form, Item, JudgementForm
 from vp_ray.judging.gate import RateLimiter
-from vp_ray.judging.interview import Interviewer
+from vp_ray.judging.interview import Interviewer, Send
 from vp_ray.judging.ledger import LedgerWriter
 from vp_ray.judging.requests import Question
 from vp_ray.judging.rubric import Rubric
 from vp_ray.storage import Folder
 
 
-class Judge:
-    """One annotator, asked from any thread; `concurrency` requests are under way at most."""
+class Asker(Generic[Item]):
+    """One model, asked from any thread by one form; `concurrency` requests are under way at most."""
 
     def __init__(
         self,
-        settings: AnnotatorSettings,
+        settings: ModelSettings,
         base_url: str,
-        rubric: Rubric,
+        form: Form[Item],
         limiter: RateLimiter,
         ledger: Folder | None = None,
+        send: Send = ask,
     ) -> None:
         client = new_client(settings, base_url)
         self._settings, self._client = settings, client
         self._departures = Departures(limiter, settings.name)
-        self._interviewer = Interviewer(settings, rubric, client, limiter, self._departures)
+        self._interviewer = Interviewer(settings, form, client, limiter, self._departures, send)
         self._ledger = LedgerWriter(ledger) if ledger is not None else None
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._stopped: VpRayError | None = None
@@ -42,26 +44,26 @@ class Judge:
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"judge-{settings.name}", daemon=True)
         self._thread.start()
 
-    def __call__(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
-        """One row of `records.JUDGEMENTS` for each question, in their order, each in the ledger before this returns.
+    def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """One row for each item, in their order, each in the ledger before this returns.
 
         Raises `AnnotatorError`, `BudgetError` or `StorageError` when the run must stop; by then everything that was
         under way has been answered and written.
         """
-        return asyncio.run_coroutine_threadsafe(self._answer_all(questions), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._answer_all(items), self._loop).result()
 
-    async def _answer_all(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
-        rows = await asyncio.gather(*(self._answer(question) for question in questions))
+    async def _answer_all(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        rows = await asyncio.gather(*(self._answer(item) for item in items))
         if self._stopped is not None:
             raise self._stopped
         return [row for row in rows if row is not None]
 
-    async def _answer(self, question: Question) -> dict[str, Any] | None:
+    async def _answer(self, item: Item) -> dict[str, Any] | None:
         async with self._slots:
             if self._stopped is not None:
                 return None
             try:
-                row = await self._interviewer.row(question)
+                row = await self._interviewer.row(item)
                 if self._ledger is not None:
                     await self._ledger.append(row)
             except VpRayError as error:
@@ -88,3 +90,17 @@ class Judge:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Judge(Asker[Question]):
+    """One annotator: rows of `records.JUDGEMENTS` for questions about groups of images."""
+
+    def __init__(
+        self,
+        settings: AnnotatorSettings,
+        base_url: str,
+        rubric: Rubric,
+        limiter: RateLimiter,
+        ledger: Folder | None = None,
+    ) -> None:
+        super().__init__(settings, base_url, JudgementForm(settings, rubric), limiter, ledger)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, Literal, Protocol
 
-from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.config import ModelSettings
 from vp_ray.maths.congestion import Congestion
 from vp_ray.maths.limiter import RateLimit
 
@@ -107,7 +107,7 @@ class Account:
     refused: int = 0
 
     @classmethod
-    def of(cls, settings: AnnotatorSettings) -> Account:
+    def of(cls, settings: ModelSettings) -> Account:
         """The account as an annotator's settings describe it."""
         limit = RateLimit(
             settings.requests_per_minute,
@@ -118,7 +118,7 @@ class Account:
         )
         return cls(limit, Congestion(settings.total_concurrency))
 
-    def follow(self, settings: AnnotatorSettings) -> None:
+    def follow(self, settings: ModelSettings) -> None:
         """Takes settings that a later run changed; what was learnt stays."""
         fresh = Account.of(settings).limit
         kept = self.limit
@@ -179,7 +179,7 @@ class Gate:
     `accounts` holds what runs share, by the names in `account_of`; without them each annotator is an account.
     """
 
-    annotators: Sequence[AnnotatorSettings]
+    annotators: Sequence[ModelSettings]
     budget_usd: float | None = None
     spent_usd: float = 0.0
     clock: Callable[[], float] = time.monotonic

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from vp_ray.judging.config import EMBEDDED, AnnotatorSettings
+from vp_ray.judging.config import EMBEDDED, ModelSettings
 
 PRICES_AS_OF: Final = "2026-11"
 
@@ -36,7 +36,7 @@ _PRICES: Final = {
 }
 
 
-def price_of(settings: AnnotatorSettings) -> Price | None:
+def price_of(settings: ModelSettings) -> Price | None:
     """The price of an annotator: from its settings, 0 for the embedded judge, from the table, or None when unknown.
 
     A dated name such as `gpt-4o-2024-11-20` has the price of the longest name in the table that begins it.
