@@ -363,6 +363,35 @@ def spot_agent(
 
 
 @app.command()
+def status(
+    run: Annotated[str, typer.Argument(help="A run directory or URI, e.g. runs/demo or s3://bucket/run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Prints one JSON object.")] = False,
+) -> None:
+    """Tells how far a run is: stages, rates, cost, time left; from any machine that reaches its directory."""
+    import json
+    from dataclasses import asdict
+
+    from vp_ray.pipeline.status import duration, sentence, status_of
+    from vp_ray.storage import RunFolder
+
+    found = status_of(RunFolder.at(run))
+    if as_json:
+        typer.echo(json.dumps({"run": RunFolder.at(run).uri, "stages": [asdict(stage) for stage in found]}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", "state", "progress", "time", "left", "usd"):
+        table.add_column(column, justify="right" if column in ("time", "left", "usd") else "left", overflow="fold")
+    for stage in found:
+        cost = f"{stage.cost_usd:.4f}" if stage.cost_usd else ""
+        told = (duration(stage.seconds), duration(stage.seconds_left))
+        table.add_row(stage.stage, stage.state, sentence(stage), *told, cost)
+    Console().print(table)
+
+
+@app.command()
 def doctor() -> None:
     """Names what this machine lacks for a run, with the remedy."""
     from vp_ray.pipeline.doctor import checks

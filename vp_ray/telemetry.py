@@ -1,17 +1,57 @@
-"""What a run says while it works: one live line a stage in a terminal, plain lines elsewhere, JSONL for curves."""
+"""What a run says while it works: one live line a stage in a terminal, plain lines elsewhere, JSONL for curves.
+
+The stage that runs also notes how far it is in its folder, for `vp-ray status` from any machine.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
 
+from vp_ray.errors import StorageError
 from vp_ray.storage import Folder
 
 _PLAIN_EVERY_SECONDS = 10.0
+
+NOTE: Final = "progress.json"
+"""The file of a stage's folder that holds a `Note` while the stage runs."""
+NOTE_EVERY_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How far a stage is, as its folder tells. Times are seconds since 1970."""
+
+    unit: str
+    done: int
+    total: int | None
+    first: int
+    """What was done when it began, or went on."""
+    began_at: float
+    noted_at: float
+    """Written every 10 s while the stage lives, whether anything was done or not."""
+
+
+_noted_in: ContextVar[Folder | None] = ContextVar("noted_in", default=None)
+
+
+@contextmanager
+def noted_in(folder: Folder) -> Iterator[None]:
+    """Notes the progress of what runs in the context in this folder, and removes the note with the context."""
+    token = _noted_in.set(folder)
+    try:
+        yield
+    finally:
+        _noted_in.reset(token)
+        with suppress(StorageError):
+            folder.delete(NOTE)
 
 
 class Progress(Protocol):
@@ -52,9 +92,55 @@ class _LiveProgress:
         self._bar.update(self._task, **changes)
 
 
+class _NotedProgress:
+    """Shows progress as another does, and notes it in a folder from a thread."""
+
+    def __init__(self, shown: Progress, folder: Folder, unit: str, total: int | None) -> None:
+        self._shown, self._folder, self._unit, self._total = shown, folder, unit, total
+        self._done, self._first = 0, -1
+        self._began = time.time()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._note, name="progress", daemon=True)
+        self._thread.start()
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        self._first = done if self._first < 0 else self._first
+        self._done, self._total = done, total or self._total
+        self._shown.update(done, total, note)
+
+    def _note(self) -> None:
+        while True:
+            first = max(0, self._first)
+            note = Note(self._unit, self._done, self._total, first, self._began, time.time())
+            # A stage does not end because nobody can look at how far it is.
+            with suppress(StorageError):
+                self._folder.write_json(NOTE, asdict(note))
+            if self._ended.wait(NOTE_EVERY_SECONDS):
+                return
+
+    def end(self) -> None:
+        """Writes no more notes."""
+        self._ended.set()
+        self._thread.join()
+
+
 @contextmanager
 def progress(stage: str, unit: str, total: int | None = None) -> Iterator[Progress]:
     """A progress display for one stage: a live line in a terminal, a plain line every 10 s elsewhere."""
+    folder = _noted_in.get()
+    with _shown(stage, unit, total) as shown:
+        if folder is None:
+            yield shown
+            return
+        noted = _NotedProgress(shown, folder, unit, total)
+        try:
+            yield noted
+        finally:
+            noted.end()
+
+
+@contextmanager
+def _shown(stage: str, unit: str, total: int | None) -> Iterator[Progress]:
     if not sys.stdout.isatty():
         yield _PlainProgress(stage, unit, total)
         return

@@ -12,6 +12,7 @@ from vp_ray.pipeline.resources import EMBEDDED, Resources
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.pipeline.stages import STAGE_NAMES, STAGES, Stage
 from vp_ray.storage import Manifest, RunFolder
+from vp_ray.telemetry import noted_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def run_stage(job: JobSettings, run: RunFolder, stage: Stage, resources: Resourc
     if not folder.start(settings, inputs):
         return Finished(folder.finished(), skipped=True)
     started = time.monotonic()
-    outcome = stage.execute(job.stage(stage.name), run, resources)
+    with noted_in(folder):
+        outcome = stage.execute(job.stage(stage.name), run, resources)
     manifest = Manifest(
         stage=stage.name,
         settings=settings,
