@@ -363,6 +363,19 @@ def spot_agent(
 
 
 @app.command()
+def init(
+    case: Annotated[str, typer.Argument(help="trial, prompts, pairs or tune.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="The file to write.")] = Path("job.yaml"),
+) -> None:
+    """Writes a commented job file for your case, to be changed and run."""
+    from vp_ray.pipeline.starting import CASES, write_job
+
+    write_job(case, out)
+    typer.echo(f"{out}: {CASES[case]}")
+    typer.echo(f"Look it through, then: vp-ray run {out} --dry-run")
+
+
+@app.command()
 def status(
     run: Annotated[str, typer.Argument(help="A run directory or URI, e.g. runs/demo or s3://bucket/run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Prints one JSON object.")] = False,

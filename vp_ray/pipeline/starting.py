@@ -1,0 +1,32 @@
+"""Commented job files to start from: `vp-ray init CASE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from vp_ray.errors import InputError
+
+CASES: Final = {
+    "trial": "the whole loop in the embedded world, small: no download, no key, no GPU",
+    "prompts": "your own prompts and annotator: images, judgements, a preference data set, VP-Score",
+    "pairs": "choices between images that you have: VP-Score, cross-validated",
+    "tune": "Stable Diffusion 1.5 tuned against VP-Score on one GPU",
+}
+"""Every case with what its file does."""
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+def write_job(case: str, path: Path) -> None:
+    """Writes the commented job file of a case; raises `InputError` for an unknown case and a file that is there."""
+    if case not in CASES:
+        known = "; ".join(f"{name} ({text})" for name, text in CASES.items())
+        raise InputError(f"there is no case '{case}'", f"These are known: {known}.")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write((_TEMPLATES / f"{case}.yaml").read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise InputError("there is such a file already", "Give another name.", str(path)) from None
+    except OSError as error:
+        raise InputError(f"the file cannot be written ({error.strerror})", "Give another place.", str(path)) from None
