@@ -11,10 +11,15 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, UNet2DCond
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
+    CLIPImageProcessorPil,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -243,3 +248,39 @@ def write(name: str, folder: Path) -> Path:
                         torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     pipe.save_pretrained(folder / name)
     return folder / name
+
+
+def _save_dual(model: torch.nn.Module, tokenizer: object, processor: object, folder: Path) -> Path:
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def clip_model(folder: Path) -> Path:
+    """The directory of a whole CLIP: image side 32, embeddings of 24 numbers."""
+    tokenizer = clip_tokenizer(folder)
+    shape = {"intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = clip_text(tokenizer).config.to_dict() | {"projection_dim": 24}
+    vision = shape | {"hidden_size": 48, "image_size": 32, "patch_size": 8, "projection_dim": 24}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return _save_dual(model, tokenizer, processor, folder / "clip")
+
+
+def siglip_model(folder: Path) -> Path:
+    """The directory of a whole SigLIP: image side 32, 12 tokens, embeddings of 32 numbers."""
+    tokenizer = t5_tokenizer()
+    shape = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = SiglipModel(
+            SiglipConfig(
+                text_config=shape | {"vocab_size": 32, "max_position_embeddings": 12},
+                vision_config=shape | {"image_size": 32, "patch_size": 8},
+            )
+        )
+    processor = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    return _save_dual(model, tokenizer, processor, folder / "siglip")

@@ -1,8 +1,9 @@
 """VP-Score (arXiv 2404.15100): how well an image fits its prompt, one score an aspect.
 
 The shape is ImageReward's (arXiv 2304.05977): a BLIP whose text network reads the prompt while it looks at the image,
-and a small head on the state of the first token; here the head has one output for each aspect.
-Letters of shapes: B rows (an image and its prompt), P distinct prompts, T tokens, A aspects.
+and a small head on the state of the first token; here the head has one output for each aspect. CLIP and SigLIP, whose
+embeddings of image and prompt the head joins, are the other families.
+Letters of shapes: B rows (an image and its prompt), T tokens, A aspects.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import numpy as np
 import safetensors.torch
@@ -23,9 +24,11 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from vp_ray.errors import CheckpointError, StorageError
-from vp_ray.models.blip import load_blip, new_blip_parts
-from vp_ray.models.reward_config import Normalisation, VPScoreConfig
-from vp_ray.models.reward_inputs import check_batch, pixel_values, prompt_tokens
+from vp_ray.models.backbone import Backbone
+from vp_ray.models.backbones import FAMILIES, load_backbone
+from vp_ray.models.picture_scorer import PictureScorer
+from vp_ray.models.reward_config import Normalisation, VPScoreConfig, weighted_mean
+from vp_ray.models.reward_inputs import PromptReader
 from vp_ray.models.sources import resolve
 from vp_ray.protocols import Pixels, Scores
 from vp_ray.records import ASPECTS
@@ -33,12 +36,14 @@ from vp_ray.storage import Folder
 
 _CONFIG: Final = "config.json"
 _WEIGHTS: Final = "model.safetensors"
-SCORING_BATCH: Final = 64
 
 
-def _new_head(width: int, config: VPScoreConfig) -> nn.Sequential:
-    """The head. He's initialisation keeps the size of states and gradients from layer to layer; ImageReward's
-    N(0, 1 / (width + 1)) without activations shrinks the first gradients to the size of Adam's epsilon."""
+def new_head(width: int, config: VPScoreConfig) -> nn.Sequential:
+    """The head: features of mean square about 1 in, one raw score an aspect out.
+
+    He's initialisation keeps the size of states and gradients from layer to layer; ImageReward's N(0, 1 / (width + 1))
+    without activations shrinks the first gradients below Adam's epsilon.
+    """
     layers: list[nn.Module] = []
     for hidden in config.head_widths:
         layer = nn.Linear(width, hidden)
@@ -52,14 +57,16 @@ def _new_head(width: int, config: VPScoreConfig) -> nn.Sequential:
     return nn.Sequential(*layers, last)
 
 
-class VPScore(nn.Module):
-    """A `Scorer` whose weights can be trained."""
+class VPScore(PictureScorer):
+    """A scorer whose weights can be trained."""
 
-    def __init__(self, config: VPScoreConfig, vision: nn.Module, text: nn.Module, tokenizer: Any) -> None:
-        super().__init__()
-        self.config, self.tokenizer = config, tokenizer
-        self.vision, self.text = vision, text
-        self.head = _new_head(config.blip["text_config"]["hidden_size"], config)
+    def __init__(self, config: VPScoreConfig, backbone: Backbone, tokenizer: Any) -> None:
+        super().__init__(
+            config.aspects, config.preparation, PromptReader(tokenizer, config.text_tokens, backbone.fills_prompts)
+        )
+        self.config = config
+        self.backbone = backbone
+        self.head = new_head(backbone.width, config)
 
     @classmethod
     def from_backbone(
@@ -74,15 +81,15 @@ class VPScore(nn.Module):
         text_tokens: int | None = None,
         seed: int = 0,
     ) -> Self:
-        """A new VP-Score on the BLIP at `source` (`embedded:NAME`, directory or hub id), its head from `seed`."""
-        blip = load_blip(source, revision)
-        longest: int = blip.config["text_config"]["max_position_embeddings"]
+        """A new VP-Score on the BLIP, CLIP or SigLIP at `source` (`embedded:NAME`, directory or hub id), its head from
+        `seed`."""
+        found = load_backbone(source, revision)
         weights = overall_weights or dict.fromkeys(aspects, 1.0)
         config = VPScoreConfig(
-            blip=blip.config,
-            image_mean=blip.image_mean,
-            image_std=blip.image_std,
-            text_tokens=min(text_tokens or longest, longest),
+            family=found.family,
+            backbone=found.config,
+            preparation=found.preparation,
+            text_tokens=min(text_tokens or found.longest, found.longest),
             aspects=tuple(aspects),
             overall_weights=tuple(float(weights.get(aspect, 0.0)) for aspect in aspects),
             head_widths=tuple(head_widths),
@@ -91,52 +98,21 @@ class VPScore(nn.Module):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(config, blip.vision, blip.text, blip.tokenizer)
-
-    @property
-    def aspects(self) -> tuple[str, ...]:
-        """The names of the columns of `score`."""
-        return self.config.aspects
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+            return cls(config, found.backbone, found.tokenizer)
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, A) raw scores of (B, 3, side, side) pixel values and (B, T) tokens with their mask; differentiable.
 
         Each image is encoded once, whatever the number of pairs that are formed of its score.
         """
-        seen = self.vision(pixel_values=pixels).last_hidden_state
-        states = self.text(
-            input_ids=input_ids, attention_mask=attention_mask, encoder_hidden_states=seen
-        ).last_hidden_state
-        scores: Tensor = self.head(states[:, 0])
+        scores: Tensor = self.head(self.backbone(pixels, input_ids, attention_mask))
         return scores
 
-    def raw_scores(self, images: Pixels, prompts: Sequence[str]) -> Tensor:
-        """(B, A) raw scores of images and prompts with gradient, in one forward pass."""
-        check_batch(images, prompts)
-        tokens = prompt_tokens(self.tokenizer, prompts, self.config.text_tokens)
-        ids, mask = (values[tokens.rows].to(self.device) for values in (tokens.ids, tokens.mask))
-        return self(pixel_values(images, self.config).to(self.device), ids, mask)
-
-    def score(self, images: Pixels, prompts: Sequence[str]) -> Scores:
-        """(B, A) scores, normalised as the config says; raises `InputError` where images and prompts do not fit."""
-        check_batch(images, prompts)
-        training = self.training
-        self.eval()
-        parts = []
-        with torch.inference_mode():
-            for first in range(0, len(images), SCORING_BATCH):
-                rows = slice(first, first + SCORING_BATCH)
-                parts.append(self.raw_scores(images[rows], prompts[rows]).float().cpu().numpy())
-        self.train(training)
-        raw = np.concatenate(parts)
+    def scaled(self, raw: Tensor) -> Tensor:
+        """(B, A) raw scores less their mean and divided by their standard deviation, as the config has them."""
         measured = self.config.normalisation
-        scores: Scores = ((raw - np.array(measured.mean)) / np.array(measured.std)).astype(np.float32)
-        return scores
+        mean, std = (raw.new_tensor(values, dtype=torch.float64) for values in (measured.mean, measured.std))
+        return ((raw.double() - mean) / std).float()
 
     def overall(self, scores: Scores) -> NDArray[np.float32]:
         """(B,) overall scores from (B, A) scores: the weighted mean of the raw scores, normalised likewise."""
@@ -149,14 +125,18 @@ class VPScore(nn.Module):
         """Sets what `score` subtracts from raw scores and divides them by."""
         self.config = replace(self.config, normalisation=measured)
 
+    def normalise_on(self, images: Pixels, prompts: Sequence[str], stated: str) -> None:
+        """Makes scores on these images and prompts have mean 0 and standard deviation 1; `stated` names the set."""
+        self.normalise(Normalisation.none(len(self.aspects)))
+        raw = self.score(images, prompts)
+        self.normalise(Normalisation.measured(raw, self.config.overall_weights, stated))
+
     def freeze(self, share: float) -> None:
         """Freezes the embeddings and the lowest `share` of both networks' layers, as ImageReward's fix_rate does."""
         if share <= 0:
             return
-        vision, text = cast(Any, self.vision), cast(Any, self.text)
-        layers = (vision.encoder.layers, text.encoder.layer)
-        frozen = [vision.embeddings, text.embeddings]
-        frozen += [layer for stack in layers for layer in stack[: int(share * len(stack))]]
+        frozen = self.backbone.embeddings()
+        frozen += [layer for stack in self.backbone.layers() for layer in list(stack)[: int(share * len(stack))]]
         for module in frozen:
             module.requires_grad_(False)
 
@@ -182,8 +162,11 @@ class VPScore(nn.Module):
             raise CheckpointError(
                 f"no VP-Score can be read ({error})", "Train it with `vp-ray reward`.", folder.uri
             ) from None
-        vision, text = new_blip_parts(config.blip)
-        model = cls(config, vision, text, _tokenizer(folder))
+        if config.family not in FAMILIES:
+            raise CheckpointError(
+                f"the backbone's family '{config.family}' is not known", "Use the version that wrote it.", folder.uri
+            )
+        model = cls(config, FAMILIES[config.family].new(config.backbone), _tokenizer(folder))
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
@@ -191,12 +174,6 @@ class VPScore(nn.Module):
                 f"the weights do not fit the config ({error})", "Train it again.", folder.uri
             ) from None
         return model.eval()
-
-
-def weighted_mean(raw: NDArray[Any], weights: Sequence[float]) -> NDArray[np.float64]:
-    """(N,) weighted means of (N, A) raw scores."""
-    mean: NDArray[np.float64] = raw @ (np.array(weights) / np.sum(weights))
-    return mean
 
 
 def _tokenizer(folder: Folder) -> Any:

@@ -1,4 +1,4 @@
-"""Images and prompts as VP-Score's networks take them."""
+"""Images and prompts as the networks of scorers take them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vp_ray.errors import InputError
-from vp_ray.models.reward_config import VPScoreConfig
 from vp_ray.protocols import Pixels
 
 _PAD_TO: Final = 8
@@ -27,6 +26,40 @@ class PromptTokens:
     rows: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class PromptReader:
+    """Turns prompts into tokens, cut at a limit."""
+
+    tokenizer: Any
+    limit: int
+    """Longest prompt in tokens, with those that mark its begin and end."""
+    fills: bool = False
+    """Pads every prompt to the limit and masks nothing, as SigLIP was trained."""
+
+    def tokens(self, prompts: Sequence[str]) -> PromptTokens:
+        """Tokens of the distinct prompts, cut at `limit` and padded to a multiple of 8 where the limit is one."""
+        distinct = list(dict.fromkeys(prompts))
+        places = {prompt: place for place, prompt in enumerate(distinct)}
+        tokens = self.tokenizer(
+            distinct,
+            padding="max_length" if self.fills else True,
+            pad_to_multiple_of=_PAD_TO if self.limit % _PAD_TO == 0 else None,
+            truncation=True,
+            max_length=self.limit,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        mask = torch.ones_like(tokens.input_ids) if self.fills else tokens.attention_mask
+        return PromptTokens(tokens.input_ids, mask, torch.tensor([places[prompt] for prompt in prompts]))
+
+    def cut(self, prompts: Sequence[str]) -> NDArray[np.bool_]:
+        """(B,) whether each prompt is longer than `limit` tokens, so that its end is not read."""
+        distinct = list(dict.fromkeys(prompts))
+        ids = self.tokenizer(distinct, truncation=False, verbose=False).input_ids if distinct else []
+        longer = {prompt: len(tokens) > self.limit for prompt, tokens in zip(distinct, ids, strict=True)}
+        return np.array([longer[prompt] for prompt in prompts], bool)
+
+
 def check_batch(images: Pixels, prompts: Sequence[str]) -> None:
     """Raises `InputError` unless images are (B, H, W, 3) uint8 with B prompts, B at least 1."""
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
@@ -34,45 +67,13 @@ def check_batch(images: Pixels, prompts: Sequence[str]) -> None:
         raise InputError(f"images are {kind} {shape}", "Give uint8 RGB pixels of shape (images, height, width, 3).")
     if len(images) == 0 or 0 in images.shape:
         raise InputError("there is no image to score", "Give at least one image with at least one pixel.")
-    if len(prompts) != len(images):
-        raise InputError(f"{len(prompts)} prompts do not fit {len(images)} images", "Give one prompt for each image.")
+    check_prompts(len(images), prompts)
+
+
+def check_prompts(images: int, prompts: Sequence[str]) -> None:
+    """Raises `InputError` unless there is one text for each image."""
+    if len(prompts) != images:
+        raise InputError(f"{len(prompts)} prompts do not fit {images} images", "Give one prompt for each image.")
     wrong = [type(prompt).__name__ for prompt in prompts if not isinstance(prompt, str)]
     if wrong:
         raise InputError(f"a prompt is a {wrong[0]} and no text", "Give each prompt as a string.")
-
-
-def fit_images(images: Pixels, side: int) -> Pixels:
-    """(B, side, side, 3) uint8: scaled (bicubic) to the shorter side and centre-cropped, as ImageReward does."""
-    if images.shape[1:3] == (side, side):
-        return images
-    fitted = [ImageOps.fit(Image.fromarray(image), (side, side), Image.Resampling.BICUBIC) for image in images]
-    return np.stack([np.asarray(image) for image in fitted])
-
-
-def pixel_values(images: Pixels, config: VPScoreConfig) -> Tensor:
-    """(B, 3, side, side) float32, normalised with the backbone's mean and standard deviation."""
-    fitted = np.ascontiguousarray(fit_images(images, config.image_side))
-    values = torch.from_numpy(fitted.copy()).permute(0, 3, 1, 2).float() / 255
-    mean, std = torch.tensor(config.image_mean), torch.tensor(config.image_std)
-    return (values - mean[:, None, None]) / std[:, None, None]
-
-
-def prompt_tokens(tokenizer: Any, prompts: Sequence[str], limit: int) -> PromptTokens:
-    """Tokens of the distinct prompts, cut at `limit` and padded to a multiple of 8."""
-    distinct = list(dict.fromkeys(prompts))
-    places = {prompt: place for place, prompt in enumerate(distinct)}
-    tokens = tokenizer(
-        distinct,
-        padding=True,
-        pad_to_multiple_of=_PAD_TO if limit % _PAD_TO == 0 else None,
-        truncation=True,
-        max_length=limit,
-        return_tensors="pt",
-    )
-    rows = torch.tensor([places[prompt] for prompt in prompts])
-    return PromptTokens(tokens.input_ids, tokens.attention_mask, rows)
-
-
-def cut_prompts(tokenizer: Any, prompts: Sequence[str], limit: int) -> int:
-    """How many of the prompts are longer than `limit` tokens."""
-    return sum(len(ids) > limit for ids in tokenizer(list(prompts), truncation=False).input_ids)

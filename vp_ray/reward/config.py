@@ -16,11 +16,13 @@ class RewardSettings(Settings):
     """Trains VP-Score on the preferences of the run."""
 
     backbone: str = "embedded:blip"
-    """The BLIP that it starts from: `embedded:NAME`, a directory or a hub id (`Salesforce/blip-itm-large-coco`)."""
+    """The BLIP, CLIP or SigLIP that it starts from: `embedded:NAME`, a directory or a hub id
+    (`Salesforce/blip-itm-large-coco`)."""
     revision: str | None = None
     """Hub revision; pin it, so that the model cannot change between two runs."""
     text_tokens: int | None = Field(None, ge=4)
-    """Longest prompt in tokens; the backbone's own limit where it is not set. Longer prompts are cut and counted."""
+    """Longest prompt in tokens; the backbone's own limit where it is not set, ImageReward's is 35. Longer prompts are
+    cut and counted."""
     head_widths: tuple[int, ...] = (64,)
     """Widths of the hidden layers between the first token's state and the scores."""
     dropout: float = Field(0.0, ge=0, lt=1)

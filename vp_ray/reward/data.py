@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vp_ray.errors import InputError
 from vp_ray.ids import uniform_from
-from vp_ray.models.reward_inputs import fit_images
+from vp_ray.models.preparation import Preparation
 from vp_ray.protocols import Pixels
 from vp_ray.records import ASPECTS, OVERALL, SELF_SUPERVISED, ImageStatus
 from vp_ray.storage import RunFolder
@@ -94,7 +94,7 @@ class RewardData:
         return train, validation
 
 
-def read_data(run: RunFolder, image_side: int) -> RewardData:
+def read_data(run: RunFolder, preparation: Preparation) -> RewardData:
     """The data of a run's `preferences` and `generate` (or `import`) stages; raises as `build_data` does.
 
     Only the split `train` is learnt from, whatever else was annotated.
@@ -106,10 +106,10 @@ def read_data(run: RunFolder, image_side: int) -> RewardData:
     images = run.source("generate").read_table("images", columns=IMAGE_COLUMNS)
     if run.stage("preferences").exists("images"):
         images = pa.concat_tables([images, run.stage("preferences").read_table("images", columns=IMAGE_COLUMNS)])
-    return build_data(preferences, images, image_side)
+    return build_data(preferences, images, preparation)
 
 
-def build_data(preferences: pa.Table, images: pa.Table, image_side: int) -> RewardData:
+def build_data(preferences: pa.Table, images: pa.Table, preparation: Preparation) -> RewardData:
     """Groups, in the order of their prompts' ids, from a table of `records.PREFERENCES` and one of `records.IMAGES`.
 
     Pairs of weight 0 are left out, and so are images that no pair names. Raises `InputError` when no pair is left, a
@@ -128,7 +128,7 @@ def build_data(preferences: pa.Table, images: pa.Table, image_side: int) -> Rewa
         by_prompt.setdefault(row["prompt_id"], []).append(row)
     groups = [_group(prompt_id, by_prompt[prompt_id], places) for prompt_id in sorted(by_prompt)]
     trained = tuple(group for group in groups if any(pair[0] in aspects for pair in group.pairs))
-    return RewardData(_pixels(images, named, image_side), tuple(named), trained, aspects)
+    return RewardData(_pixels(images, named, preparation), tuple(named), trained, aspects)
 
 
 def _group(prompt_id: str, rows: list[dict[str, Any]], places: dict[str, int]) -> Group:
@@ -147,12 +147,12 @@ def _group(prompt_id: str, rows: list[dict[str, Any]], places: dict[str, int]) -
     return Group(prompt_id, rows[0]["prompt"], rows_of_images, tuple(pairs), constructed)
 
 
-def _pixels(images: pa.Table, named: list[str], side: int) -> Pixels:
+def _pixels(images: pa.Table, named: list[str], preparation: Preparation) -> Pixels:
     wanted = images.filter(pc.is_in(images["image_id"], pa.array(named)))
     found: dict[str, NDArray[np.uint8]] = {}
     for row in wanted.to_pylist():
         if row["status"] == ImageStatus.MADE and row["image_id"] not in found:
-            found[row["image_id"]] = fit_images(_decoded(row["image"]["bytes"], row["image_id"])[None], side)[0]
+            found[row["image_id"]] = preparation.fit_images(_decoded(row["image"]["bytes"], row["image_id"])[None])[0]
     lost = next((image_id for image_id in named if image_id not in found), None)
     if lost is not None:
         raise InputError(f"a preference names the image {lost}, which was not made", "Make both stages anew.")

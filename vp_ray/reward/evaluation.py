@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp_ray.maths.pair_accuracy import pair_accuracy
-from vp_ray.models.reward import VPScore, weighted_mean
+from vp_ray.models.reward import VPScore
+from vp_ray.models.reward_config import weighted_mean
 from vp_ray.protocols import Collective, Pixels
 from vp_ray.records import OVERALL
 from vp_ray.reward.data import Group

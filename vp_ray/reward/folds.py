@@ -14,7 +14,8 @@ from PIL import Image
 from vp_ray.ids import uniform_from
 from vp_ray.maths.pair_accuracy import PairAccuracy, pair_accuracy
 from vp_ray.maths.pictures import sharpness
-from vp_ray.models.reward import VPScore, weighted_mean
+from vp_ray.models.reward import VPScore
+from vp_ray.models.reward_config import weighted_mean
 from vp_ray.records import OVERALL
 from vp_ray.reward.data import RewardData
 

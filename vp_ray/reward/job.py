@@ -13,10 +13,9 @@ from vp_ray.distributed.engine_state import read_state, trainable_parameters
 from vp_ray.distributed.engines import DeepSpeedEngine
 from vp_ray.distributed.train import device_of_rank, run_workers
 from vp_ray.ids import seed_from
-from vp_ray.models.blip import blip_image_side
+from vp_ray.models.backbones import backbone_preparation
 from vp_ray.models.reward import VPScore
 from vp_ray.models.reward_config import Normalisation
-from vp_ray.models.reward_inputs import cut_prompts
 from vp_ray.records import ANNOTATED, OVERALL
 from vp_ray.reward.checkpoints import BEST, TrainingState, newest_state
 from vp_ray.reward.config import RewardSettings
@@ -57,16 +56,14 @@ def run(settings: RewardSettings, run: RunFolder) -> StageOutcome:
             "pairs": pairs,
             "updates": state.update,
             "best_update": state.best_update,
-            "prompts_cut": cut_prompts(
-                model.tokenizer, [group.prompt for group in data.groups], model.config.text_tokens
-            ),
+            "prompts_cut": int(model.prompts_cut([group.prompt for group in data.groups]).sum()),
         },
     )
 
 
 def new_model(settings: RewardSettings, run: RunFolder) -> tuple[VPScore, RewardData]:
     """The VP-Score before training, and the data, for which the images are fitted to its backbone."""
-    data = read_data(run, blip_image_side(settings.backbone, settings.revision))
+    data = read_data(run, backbone_preparation(settings.backbone, settings.revision))
     model = VPScore.from_backbone(
         settings.backbone,
         revision=settings.revision,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from vp_ray.ids import seed_from
-from vp_ray.models.reward import VPScore, weighted_mean
+from vp_ray.models.reward import VPScore
+from vp_ray.models.reward_config import weighted_mean
 from vp_ray.protocols import Collective, Engine
 from vp_ray.reward.checkpoints import BEST, TrainingState, load_newest, save, save_best
 from vp_ray.reward.config import RewardSettings

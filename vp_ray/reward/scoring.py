@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vp_ray.errors import InputError, RewardError, VpRayError
 from vp_ray.models.reward import VPScore
-from vp_ray.models.reward_inputs import check_batch, fit_images
+from vp_ray.models.reward_inputs import check_batch
 from vp_ray.models.rewards import check_scores
 from vp_ray.protocols import Pixels, Scores
 
@@ -35,8 +35,7 @@ def score_requests(model: VPScore, requests: Sequence[Request]) -> list[Scores |
             answers.append(error)
     good = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
     if good:
-        side = model.config.image_side
-        pixels = np.concatenate([fit_images(images, side) for images, _ in good])
+        pixels = np.concatenate([model.preparation.fit_images(images) for images, _ in good])
         scores = model.score(pixels, [prompt for _, prompts in good for prompt in prompts])
         parts = iter(np.split(scores, np.cumsum([len(images) for images, _ in good])[:-1]))
         answers = [_finite(next(parts), model) if answer is None else answer for answer in answers]

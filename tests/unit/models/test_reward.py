@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizer, BlipForConditionalGeneration, BlipModel
+from torch import nn
 
 from vp_ray.errors import CheckpointError, InputError
-from vp_ray.models.blip import load_blip
-from vp_ray.models.reward import VPScore
-from vp_ray.models.reward_config import Normalisation
-from vp_ray.models.reward_inputs import cut_prompts
+from vp_ray.models.preparation import Preparation
+from vp_ray.models.reward import VPScore, new_head
+from vp_ray.models.reward_config import VPScoreConfig
 from vp_ray.protocols import Pixels
 from vp_ray.records import ASPECTS
-from vp_ray.shapeworld.backbone import new_blip, save_blip
 
 PROMPTS = ("a red circle", "a blue square left of a red circle on a white ground", "two small cats")
 
@@ -61,30 +60,43 @@ def test_a_checkpoint_may_lie_on_any_filesystem_that_fsspec_knows(model: VPScore
     np.testing.assert_array_equal(again.score(pictures(2), PROMPTS[:2]), model.score(pictures(2), PROMPTS[:2]))
 
 
-def test_the_loaded_backbone_is_that_of_transformers(tiny_blip: Path, model: VPScore) -> None:
-    parts = load_blip(str(tiny_blip))
-    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(
-            model.vision(pixel_values=pixels).last_hidden_state, parts.vision(pixel_values=pixels).last_hidden_state
-        )
-    assert parts.image_mean == (0.5, 0.5, 0.5)
-    assert model.config.image_side == 32
+def imagerewards_head(width: int) -> nn.Sequential:
+    """Five linear layers without activations, all drawn from N(0, 1 / (width + 1))."""
+    widths = (width, 1024, 128, 64, 16, 1)
+    layers = [nn.Linear(before, after) for before, after in itertools.pairwise(widths)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=1 / (width + 1))
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
 
 
-def test_first_gradients_are_far_above_adams_epsilon_in_every_layer(tiny_blip: Path) -> None:
+def first_gradients(head: nn.Module, width: int) -> list[float]:
+    """The mean size of each weight matrix's first gradient of a pairwise loss, for states of unit variance."""
+    states = torch.randn(32, width, generator=torch.Generator().manual_seed(0))
+    scores = head(states)[:, 0]
+    nn.functional.softplus(scores[::2] - scores[1::2]).mean().backward()
+    return [weight.grad.abs().mean().item() for weight in head.parameters() if weight.ndim == 2]
+
+
+def test_first_gradients_live_where_imagerewards_vanish_below_adams_epsilon() -> None:
+    torch.manual_seed(0)
+    assert max(first_gradients(imagerewards_head(768), 768)[:3]) < 1e-7
+    for widths in ((1024, 128, 64, 16), (64,)):
+        preparation = Preparation(224)
+        config = VPScoreConfig("blip", {}, preparation, 35, head_widths=widths)
+        assert min(first_gradients(new_head(768, config), 768)) > 1e-4
+
+
+def test_first_gradients_reach_the_lowest_layers_of_the_backbone(tiny_blip: Path) -> None:
     model = VPScore.from_backbone(str(tiny_blip), head_widths=(64, 32, 16))
     scores = model.raw_scores(pictures(8), [PROMPTS[0]] * 8)
-    torch.nn.functional.softplus(scores[::2] - scores[1::2]).mean().backward()
-    sizes = {
-        name: parameter.grad.abs().mean().item()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
-    head = {name: size for name, size in sizes.items() if name.startswith("head") and name.endswith("weight")}
+    nn.functional.softplus(scores[::2] - scores[1::2]).mean().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    sizes = {name: gradient.abs().mean().item() for name, gradient in gradients.items() if gradient is not None}
+    head = [size for name, size in sizes.items() if name.startswith("head") and name.endswith("weight")]
     assert len(head) == 4
-    assert min(head.values()) > 1e-5
-    assert sizes["vision.encoder.layers.0.mlp.fc1.weight"] > 1e-7
+    assert min(head) > 1e-5
+    assert sizes["backbone.vision.encoder.layers.0.mlp.fc1.weight"] > 1e-7
 
 
 def test_scores_are_normalised_and_overall_is_the_weighted_mean_of_raw_scores(model: VPScore, tiny_blip: Path) -> None:
@@ -93,15 +105,8 @@ def test_scores_are_normalised_and_overall_is_the_weighted_mean_of_raw_scores(mo
     raw = weighted.score(images, prompts)
     overall = (3 * raw[:, 1] + raw[:, 2]) / 4
     np.testing.assert_allclose(weighted.overall(raw), overall, atol=1e-6)
-    weighted.normalise(
-        Normalisation(
-            tuple(raw.mean(axis=0).tolist()),
-            tuple(raw.std(axis=0).tolist()),
-            overall.mean(),
-            overall.std(),
-            "12 images",
-        )
-    )
+    weighted.normalise_on(images, prompts, "12 random images")
+    assert weighted.config.normalisation.measured_on == "12 random images"
     scores = weighted.score(images, prompts)
     np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(scores.std(axis=0), 1, atol=1e-4)
@@ -114,8 +119,8 @@ def test_freezing_seven_tenths_leaves_the_upper_layers_and_the_head(tiny_blip: P
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     for place in range(4):
         layers = (
-            f"vision.encoder.layers.{place}.mlp.fc1.weight",
-            f"text.encoder.layer.{place}.intermediate.dense.weight",
+            f"backbone.vision.encoder.layers.{place}.mlp.fc1.weight",
+            f"backbone.text.encoder.layer.{place}.intermediate.dense.weight",
         )
         assert all((layer in frozen) == (place < 2) for layer in layers)
     assert {name for name, _ in model.named_parameters() if "embeddings" in name} <= frozen
@@ -147,21 +152,9 @@ def test_what_does_not_fit_is_refused_by_name(model: VPScore, images: Pixels, pr
 
 def test_a_long_prompt_is_cut_at_the_limit_and_counted(model: VPScore) -> None:
     words = " ".join(["red"] * 22)
-    assert cut_prompts(model.tokenizer, [words, words + " blue", "a red circle"], model.config.text_tokens) == 1
+    assert model.prompts_cut([words, words + " blue", "a red circle"]).tolist() == [False, True, False]
     scores = model.score(pictures(1)[[0, 0]], [words, words + " blue blue blue"])
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
-
-
-def test_a_directory_of_blip_model_serves_as_backbone_and_a_captioner_does_not(tiny_blip: Path, tmp_path: Path) -> None:
-    parts = load_blip(str(tiny_blip))
-    tokenizer = BertTokenizer.from_pretrained(tiny_blip)
-    config = new_blip(tokenizer).config
-    for architecture, name in ((BlipModel, "whole"), (BlipForConditionalGeneration, "captioner")):
-        save_blip(architecture(config), tokenizer, tmp_path / name)
-    assert VPScore.from_backbone(str(tmp_path / "whole")).score(pictures(1), PROMPTS[:1]).shape == (1, len(ASPECTS))
-    assert parts.config["text_config"]["hidden_size"] == 64
-    with pytest.raises(CheckpointError, match="BlipForConditionalGeneration"):
-        load_blip(str(tmp_path / "captioner"))
 
 
 def test_broken_places_are_refused_by_name(tiny_blip: Path, model: VPScore, tmp_path: Path) -> None:
@@ -178,20 +171,32 @@ def test_broken_places_are_refused_by_name(tiny_blip: Path, model: VPScore, tmp_
         VPScore.from_pretrained(tmp_path / "cut")
 
 
-def test_a_backbone_that_lacks_weights_is_refused(tiny_blip: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    for path in tiny_blip.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    tensors = load_file(tmp_path / "model.safetensors")
-    del tensors["vision_model.post_layernorm.weight"]
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"vision_model\.post_layernorm\.weight"):
-        load_blip(str(tmp_path))
-
-
 def test_the_config_is_plain_json(model: VPScore, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
+    assert values["family"] == "blip"
+    assert values["preparation"]["side"] == 32
     assert values["aspects"] == list(ASPECTS)
     assert values["normalisation"]["measured_on"] == "nothing: scores are raw"
+
+
+def test_a_text_limit_of_its_own_is_kept_and_longer_ones_are_the_backbones(tiny_blip: Path, tmp_path: Path) -> None:
+    words = " ".join(["red"] * 12)
+    short = VPScore.from_backbone(str(tiny_blip), text_tokens=8)
+    short.save_pretrained(tmp_path)
+    again = VPScore.from_pretrained(tmp_path)
+    assert again.reader.limit == 8
+    assert again.prompts_cut([words, "a red circle", words]).tolist() == [True, False, True]
+    assert VPScore.from_backbone(str(tiny_blip), text_tokens=1000).reader.limit == 24
+
+
+def test_a_checkpoint_of_an_unknown_family_or_preparation_is_refused(model: VPScore, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    good = json.loads(file.read_text())
+    file.write_text(json.dumps(good | {"family": "flava"}))
+    with pytest.raises(CheckpointError, match="'flava' is not known"):
+        VPScore.from_pretrained(tmp_path)
+    file.write_text(json.dumps(good | {"preparation": good["preparation"] | {"fit": "stretch"}}))
+    with pytest.raises(CheckpointError, match="stretch"):
+        VPScore.from_pretrained(tmp_path)

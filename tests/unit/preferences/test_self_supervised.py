@@ -13,6 +13,7 @@ import pytest
 from tests.small_runs import small_run
 from vp_ray.errors import SettingsError
 from vp_ray.models.image_shards import decode_image
+from vp_ray.models.preparation import Preparation
 from vp_ray.preferences.augmentations import AUGMENTATIONS, edits, swapped
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.preferences.job import run
@@ -187,7 +188,7 @@ def test_the_reward_stage_learns_from_both_and_validates_on_what_was_annotated(t
 
     folder = judged_run(tmp_path, prompts=12)
     run(PreferenceSettings.load({"self_supervised": {"images_per_prompt": 2}}), folder)
-    data = read_data(folder, 32)
+    data = read_data(folder, Preparation(32))
     assert data.aspects == ASPECTS
     training, validation = data.split(0.5, seed=0)
     assert any(group.constructed for group in training)
@@ -200,7 +201,7 @@ def test_the_reward_stage_learns_from_both_and_validates_on_what_was_annotated(t
 
 def test_without_annotators_validation_is_by_the_constructed_pairs(tmp_path: Path) -> None:
     folder, _ = unjudged(tmp_path, prompts=20)
-    _, validation = read_data(folder, 32).split(0.3, seed=0)
+    _, validation = read_data(folder, Preparation(32)).split(0.3, seed=0)
     assert all(group.constructed for group in validation)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.config import OptimizerSettings
 from vp_ray.distributed.engines import TorchEngine
+from vp_ray.models.preparation import Preparation
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.checkpoints import TrainingState, newest_state
 from vp_ray.reward.config import RewardSettings
@@ -35,7 +36,7 @@ SETTINGS = RewardSettings(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, bright_run: Callable[..., RunFolder]) -> RewardData:
-    return read_data(bright_run(tmp_path_factory.mktemp("run"), 24), 32)
+    return read_data(bright_run(tmp_path_factory.mktemp("run"), 24), Preparation(32))
 
 
 class Killed(BaseException):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vp_ray.maths.bradley_terry import pair_loss
+from vp_ray.models.preparation import Preparation
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.data import Group, RewardData, read_data
 from vp_ray.reward.step import group_loss, groups_of_update, micro_batches
@@ -19,7 +20,7 @@ from vp_ray.storage import RunFolder
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, bright_run: Callable[..., RunFolder]) -> RewardData:
-    return read_data(bright_run(tmp_path_factory.mktemp("run"), 6), 32)
+    return read_data(bright_run(tmp_path_factory.mktemp("run"), 6), Preparation(32))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_a_batch_costs_the_mean_of_its_parts(model: VPScore, data: RewardData) -
 
 def test_each_image_is_encoded_once_however_many_pairs_it_is_in(model: VPScore, data: RewardData) -> None:
     seen: list[int] = []
-    hook = model.vision.register_forward_hook(
+    hook = model.backbone.vision.register_forward_hook(
         lambda module, args, kwargs, out: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
     try:
