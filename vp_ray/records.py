@@ -2,7 +2,7 @@
 
 prompt      what is asked for                    group       the images of one prompt that are judged together
 image       one picture of a prompt              order       one permutation of a group, as shown to the annotator
-judgement   one annotator's answer for one group in one order: levels of 1 to 5, or a status that says why not
+judgement   one annotator's answer about images in one order: levels of 1 to 5, choices, or a status that says why not
 rating      an image's mean level for an aspect, over orders and annotators
 preference  two images of one prompt, an aspect, and the probability that the first is preferred (0.5 is a tie)
 """
@@ -22,7 +22,7 @@ LEVELS: Final = (1, 2, 3, 4, 5)
 
 
 class Status(StrEnum):
-    """What became of one request to an annotator. Only `SCORED` carries levels."""
+    """What became of one request to an annotator. Only `SCORED` carries levels or choices."""
 
     SCORED = "scored"
     REFUSED = "refused"
@@ -89,16 +89,23 @@ LEVEL: Final = pa.struct(
     [("image_id", pa.string()), ("aspect", pa.string()), ("level", pa.int8()), ("rationale", pa.string())]
 )
 
+CHOICE: Final = pa.struct([("aspect", pa.string()), ("preferred", pa.string()), ("rationale", pa.string())])
+"""The better of two images by its id; null is a tie."""
+
 JUDGEMENTS: Final = pa.schema(
     [
         ("judgement_id", pa.string()),
         ("prompt_id", pa.string()),
         ("prompt", pa.string()),
+        ("mode", pa.string()),
+        ("aspects", pa.list_(pa.string())),
         ("order", pa.list_(pa.string())),
+        ("sample", pa.int32()),
         ("annotator", pa.string()),
         ("rubric_version", pa.string()),
         ("status", pa.string()),
         ("levels", pa.list_(LEVEL)),
+        ("choices", pa.list_(CHOICE)),
         ("reply", pa.string()),
         ("error", pa.string()),
         ("request_tokens", pa.int64()),
@@ -109,7 +116,9 @@ JUDGEMENTS: Final = pa.schema(
         ("answered_at", pa.float64()),
     ]
 )
-"""`answered_at` is the time of the answer in seconds since 1970, null where it was not kept."""
+"""`mode` is listwise, pointwise or pairwise and `aspects` what was asked in it; null in imports, which are listwise.
+Pairwise judgements have `choices`, the others `levels`. `sample` counts the answers to one and the same request from 0.
+`answered_at` is the time of the answer in seconds since 1970, null where it was not kept."""
 
 RATINGS: Final = pa.schema(
     [

@@ -16,7 +16,7 @@ from vp_ray.errors import SettingsError
 from vp_ray.judging.config import AnnotatorSettings
 from vp_ray.judging.ledger import answered, read_ledger
 from vp_ray.judging.prices import price_of
-from vp_ray.judging.requests import Question, message
+from vp_ray.judging.requests import message
 from vp_ray.judging.rubric import Rubric
 from vp_ray.pictures import ImageReader
 from vp_ray.storage import RunFolder
@@ -46,7 +46,7 @@ def estimate(settings: AnnotateSettings, run: RunFolder, tier: tuple[float, floa
     `tier` is requests and tokens a minute instead of each annotator's own. Raises `StorageError` while there are no
     images.
     """
-    rubric, images = Rubric.load(settings.rubric), run.source("generate") / "images"
+    rubric, images = Rubric.load(settings.rubric, settings.mode), run.source("generate") / "images"
     ledger = (run.stage("annotate") / "ledger").make()
     index, done, kept = index_images(images), answered(ledger), read_ledger(ledger)
     by_annotator: dict[str, list[Planned]] = {item.name: [] for item in settings.annotators}
@@ -57,9 +57,10 @@ def estimate(settings: AnnotateSettings, run: RunFolder, tier: tuple[float, floa
     found = []
     for annotator in settings.annotators:
         planned = by_annotator[annotator.name]
-        sample = planned[:: max(1, len(planned) // _SAMPLES)][:_SAMPLES]
+        # An odd step meets every aspect and order, which come in turns.
+        sample = planned[:: max(1, len(planned) // _SAMPLES) | 1][:_SAMPLES]
         tokens = _mean([_tokens(item, annotator, rubric, index, reader) for item in sample])
-        reply = _reply_tokens(annotator, rubric, sample, kept)
+        reply = _reply_tokens(annotator, sample, kept)
         price = price_of(annotator)
         found.append(
             Estimate(
@@ -84,17 +85,21 @@ def read_tier(text: str) -> tuple[float, float]:
 
 def _tokens(item: Planned, annotator: AnnotatorSettings, rubric: Rubric, index: pa.Table, reader: ImageReader) -> float:
     (shard,) = shards([item], (), index, 1)
-    pictures = tuple(reader.read(*shard["images"][image_id]) for image_id in item.order)
-    question = Question(item.judgement_id, item.prompt_id, item.prompt, item.order, pictures)
-    return float(message(question, rubric, annotator).tokens)
+    pictures = {image_id: reader.read(*shard["images"][image_id]) for image_id in item.order}
+    return float(message(item.question(pictures), rubric, annotator).tokens)
 
 
-def _reply_tokens(annotator: AnnotatorSettings, rubric: Rubric, sample: Sequence[Planned], kept: pa.Table) -> float:
+def _reply_tokens(annotator: AnnotatorSettings, sample: Sequence[Planned], kept: pa.Table) -> float:
     """As its answers so far had them; else by the number of opinions."""
     own = kept.filter(pc.and_(pc.equal(kept["annotator"], annotator.name), pc.greater(kept["reply_tokens"], 0)))
     if own.num_rows:
         return float(pc.mean(own["reply_tokens"]).as_py())
-    return _mean([_TOKENS_OF_AN_OPINION * len(item.order) * len(rubric.aspects) for item in sample])
+    return _mean([_TOKENS_OF_AN_OPINION * _opinions(item) for item in sample])
+
+
+def _opinions(item: Planned) -> int:
+    """One an aspect, of each image or of the pair."""
+    return len(item.asked.aspects) * (1 if item.asked.mode == "pairwise" else len(item.order))
 
 
 def _own_tier(annotator: AnnotatorSettings) -> tuple[float, float]:

@@ -23,7 +23,6 @@ from vp_ray.judging.config import EMBEDDED, AnnotatorSettings
 from vp_ray.judging.engine import Judge
 from vp_ray.judging.ledger import answered, asked_again, open_retry, read_ledger, spent_usd
 from vp_ray.judging.prices import price_of
-from vp_ray.judging.requests import Question
 from vp_ray.judging.rubric import Rubric
 from vp_ray.pictures import ImageReader
 from vp_ray.records import JUDGEMENTS, RATINGS, Status
@@ -43,7 +42,7 @@ def run(settings: AnnotateSettings, run: RunFolder, embedded_url: str | None) ->
     """
     folder = run.stage("annotate")
     ledger = (folder / "ledger").make()
-    rubric = Rubric.load(settings.rubric)
+    rubric = Rubric.load(settings.rubric, settings.mode)
     urls = {item.name: _url(item, embedded_url) for item in settings.annotators}
     images = run.source("generate") / "images"
     index = index_images(images)
@@ -199,14 +198,5 @@ class GroupAnnotator:
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
         """How many answers of the shard are in the ledger now: all of them."""
         pictures = {image_id: self._images.read(*place) for image_id, place in shard["images"].items()}
-        questions = [
-            Question(
-                judgement_id=item["judgement_id"],
-                prompt_id=item["prompt_id"],
-                prompt=item["prompt"],
-                image_ids=tuple(item["order"]),
-                images=tuple(pictures[image_id] for image_id in item["order"]),
-            )
-            for item in shard["judgements"]
-        ]
+        questions = [Planned.of(item).question(pictures) for item in shard["judgements"]]
         return {"answers": len(self._judge(shard["annotator"])(questions))}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 from typing import Any, Final
 
@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.errors import InputError
-from vp_ray.judging.orders import groups, orders
-from vp_ray.judging.requests import judgement_id
+from vp_ray.judging.orders import groups, orders, pair_orders, permuted
+from vp_ray.judging.requests import Question, judgement_id
 from vp_ray.judging.rubric import Rubric
+from vp_ray.judging.schemas import ALL_AT_ONCE, Asked
 from vp_ray.pictures import image_places
 from vp_ray.records import ImageStatus
 from vp_ray.storage import Folder
@@ -31,6 +32,21 @@ class Planned:
     prompt_id: str
     prompt: str
     order: tuple[str, ...]
+    asked: Asked = ALL_AT_ONCE
+    sample: int = 0
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Planned:
+        """The same out of a shard, which holds JSON values."""
+        asked = Asked(**{**item["asked"], "aspects": tuple(item["asked"]["aspects"])})
+        return cls(**{**item, "order": tuple(item["order"]), "asked": asked})
+
+    def question(self, pictures: Mapping[str, bytes]) -> Question:
+        """What is sent for it, with the encoded images by their ids."""
+        images = tuple(pictures[image_id] for image_id in self.order)
+        return Question(
+            self.judgement_id, self.prompt_id, self.prompt, self.order, images, asked=self.asked, sample=self.sample
+        )
 
 
 def index_images(folder: Folder) -> pa.Table:
@@ -56,14 +72,44 @@ def plan(index: pa.Table, settings: AnnotateSettings, rubric: Rubric) -> list[Pl
     columns = (index[name].to_pylist() for name in ("image_id", "prompt_id", "prompt"))
     for image_id, prompt_id, prompt in zip(*columns, strict=True):
         prompts.setdefault(prompt_id, (prompt, []))[1].append(image_id)
-    planned = []
-    for prompt_id, (prompt, image_ids) in prompts.items():
-        for group in groups(prompt_id, image_ids, settings.group_size):
-            for order in orders(group, settings.orders):
-                for annotator in settings.annotators:
-                    name = judgement_id(annotator, rubric, prompt_id, order)
-                    planned.append(Planned(name, annotator.name, prompt_id, prompt, order))
-    return planned
+    about = asked_of(settings, rubric)
+    return [
+        Planned(
+            judgement_id(annotator, rubric, prompt_id, order, asked, sample),
+            annotator.name,
+            prompt_id,
+            prompt,
+            order,
+            asked,
+            sample,
+        )
+        for prompt_id, (prompt, image_ids) in prompts.items()
+        for order in shown_orders(prompt_id, image_ids, settings)
+        for asked in about
+        for annotator in settings.annotators
+        for sample in range(settings.samples)
+    ]
+
+
+def asked_of(settings: AnnotateSettings, rubric: Rubric) -> list[Asked]:
+    """What is asked about each sight of images, one item a request."""
+    if settings.ask == "all":
+        return [Asked(settings.mode, rubric.aspects)]
+    always = settings.show_prompt == "always"
+    return [
+        Asked(settings.mode, (aspect,), apart=True, with_prompt=always or aspect == "prompt_following")
+        for aspect in rubric.aspects
+    ]
+
+
+def shown_orders(prompt_id: str, image_ids: Sequence[str], settings: AnnotateSettings) -> list[tuple[str, ...]]:
+    """Which images of a prompt are shown together, in which orders."""
+    if settings.mode == "pointwise":
+        return [(image_id,) for image_id in permuted(prompt_id, image_ids)]
+    grouped = groups(prompt_id, image_ids, settings.group_size)
+    if settings.mode == "pairwise":
+        return [order for group in grouped for order in pair_orders(prompt_id, group, settings.orders)]
+    return [order for group in grouped for order in orders(group, settings.orders)]
 
 
 def shards(
@@ -94,14 +140,6 @@ def _chunks(items: Sequence[Planned], size: int) -> Iterator[Sequence[Planned]]:
 def _shard(chunk: Sequence[Planned], places: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
     return {
         "annotator": chunk[0].annotator,
-        "judgements": [
-            {
-                "judgement_id": item.judgement_id,
-                "prompt_id": item.prompt_id,
-                "prompt": item.prompt,
-                "order": list(item.order),
-            }
-            for item in chunk
-        ],
+        "judgements": [asdict(item) for item in chunk],
         "images": {image_id: list(places[image_id]) for item in chunk for image_id in item.order},
     }

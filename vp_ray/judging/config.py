@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from vp_ray.config import Settings
 
 OrderCount = Literal[1, 2, 4]
+Mode = Literal["listwise", "pointwise", "pairwise"]
+"""What an annotator is shown and asked: levels of all images of a group, levels of one image, or the better of two."""
 
 EMBEDDED: Final = "embedded"
 """The `base_url` of the pipeline's own judge, whose address is known only when it runs."""

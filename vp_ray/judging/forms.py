@@ -49,16 +49,21 @@ class JudgementForm:
         return message(item, self._rubric, self._settings)
 
     def read(self, item: Question, text: str) -> Mapping[str, Any]:
-        """`levels` of the images in the order shown."""
-        return {"levels": parse_reply(text, self._rubric, item.image_ids)}
+        """`levels` of the images in the order shown, or `choices` between two."""
+        answer = parse_reply(text, self._rubric, item.image_ids, item.asked)
+        return {"levels": answer.levels, "choices": answer.choices}
 
     def row(self, item: Question) -> Mapping[str, Any]:
-        """The first columns of `records.JUDGEMENTS`, and no levels."""
+        """The first columns of `records.JUDGEMENTS`, and neither levels nor choices."""
         return {
             "judgement_id": item.judgement_id,
             "prompt_id": item.prompt_id,
             "prompt": item.prompt,
+            "mode": item.asked.mode,
+            "aspects": list(item.asked.aspects),
             "order": list(item.image_ids),
+            "sample": item.sample,
             "rubric_version": self._rubric.version,
             "levels": [],
+            "choices": [],
         }

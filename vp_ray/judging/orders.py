@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Final
 
 from vp_ray.ids import uniform_from
@@ -38,3 +38,13 @@ def orders(group: Sequence[str], count: OrderCount) -> list[tuple[str, ...]]:
     half = len(first) // 2
     candidates = [first, first[::-1], first[half:] + first[:half], (first[half:] + first[:half])[::-1]]
     return list(dict.fromkeys(candidates[:count]))
+
+
+def pair_orders(prompt_id: str, group: Sequence[str], count: OrderCount) -> list[tuple[str, str]]:
+    """Every two images of a group, which of them comes first drawn by hash; and the other way round where two are
+    wanted."""
+    shown = []
+    for pair in combinations(group, 2):
+        first, second = permuted(prompt_id + "".join(sorted(pair)), pair)
+        shown += [(first, second), (second, first)][:count]
+    return shown

@@ -15,6 +15,7 @@ from vp_ray.ids import content_id
 from vp_ray.judging.config import AnnotatorSettings
 from vp_ray.judging.image_tokens import image_tokens, text_tokens
 from vp_ray.judging.rubric import Rubric
+from vp_ray.judging.schemas import ALL_AT_ONCE, Asked, answer_schema
 
 _PART_TOKENS: Final = 12
 """Tokens of the words and marks around each image and around the prompt."""
@@ -22,7 +23,7 @@ _PART_TOKENS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One group in one order, to be judged by one annotator under one rubric."""
+    """Images in one order, to be judged by one annotator under one rubric, in one request."""
 
     judgement_id: str
     prompt_id: str
@@ -31,32 +32,22 @@ class Question:
     """In the order shown."""
     images: tuple[bytes, ...]
     """Encoded pictures, in the order shown."""
+    asked: Asked = ALL_AT_ONCE
+    sample: int = 0
+    """Which of several answers to the same request this is."""
 
 
-def judgement_id(annotator: AnnotatorSettings, rubric: Rubric, prompt_id: str, order: Sequence[str]) -> str:
-    """Names one answer by what it depends on: annotator, model, rubric, prompt and order."""
-    return content_id("judgement", annotator.name, annotator.model, rubric.version, prompt_id, *order)
-
-
-def answer_schema(rubric: Rubric, images: int) -> dict[str, Any]:
-    """The strict JSON schema of an answer about so many images.
-
-    Fixed keys and enums only, since backends disagree on arrays and ranges; the rationale comes before the level,
-    so that it can inform it.
-    """
-
-    def closed(properties: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "properties": properties,
-            "required": list(properties),
-            "additionalProperties": False,
-        }
-
-    level = {"type": "string", "enum": list(rubric.levels)}
-    opinion = closed({"rationale": {"type": "string"}, "level": level})
-    picture = closed(dict.fromkeys(rubric.aspects, opinion))
-    return closed({f"image_{place}": picture for place in range(1, images + 1)})
+def judgement_id(
+    annotator: AnnotatorSettings,
+    rubric: Rubric,
+    prompt_id: str,
+    order: Sequence[str],
+    asked: Asked = ALL_AT_ONCE,
+    sample: int = 0,
+) -> str:
+    """Names one answer by what it depends on: annotator, model, rubric, prompt, order, what is asked and sample."""
+    about = (asked.mode, *asked.aspects, f"apart={asked.apart}", f"prompt={asked.with_prompt}", f"sample={sample}")
+    return content_id("judgement", annotator.name, annotator.model, rubric.version, prompt_id, *order, *about)
 
 
 def escaped(prompt: str) -> str:
@@ -100,23 +91,42 @@ class Message:
 
 
 def message(question: Question, rubric: Rubric, settings: AnnotatorSettings) -> Message:
-    """The request for a question: rubric first, so that it can be cached, then the images, then the prompt as data."""
-    parts: list[dict[str, Any]] = [{"type": "text", "text": rubric.text}]
-    tokens = text_tokens(rubric.text) + text_tokens(question.prompt) + _PART_TOKENS
+    """The request for a question, with what stays the same in front, so that it can be cached.
+
+    All aspects at once: rubric, images, and the prompt as data. An aspect of its own: task and rules, images, the
+    prompt where it is shown, and the aspect's guideline, so that the requests about other aspects of the same images
+    begin alike.
+    """
+    asked = question.asked
+    first = rubric.preface(asked.mode) if asked.apart else rubric.text(asked.mode, asked.aspects)
+    parts: list[dict[str, Any]] = [_text(first)]
+    tokens = 0
     for place, data in enumerate(question.images, start=1):
         sent, width, height = fitted(data, settings)
         url = f"data:image/{settings.image_format};base64,{base64.b64encode(sent).decode()}"
         parts += [
-            {"type": "text", "text": f"image_{place}:"},
+            _text(f"image_{place}:"),
             {"type": "image_url", "image_url": {"url": url, "detail": settings.detail}},
         ]
         own = settings.image_tokens
         tokens += image_tokens(settings.model, width, height, settings.detail) if own is None else own
-        tokens += _PART_TOKENS
-    parts.append({"type": "text", "text": f"<prompt>{escaped(question.prompt)}</prompt>"})
-    schema = {"name": "judgement", "strict": True, "schema": answer_schema(rubric, len(question.images))}
+    if asked.with_prompt:
+        parts.append(_text(f"<prompt>{escaped(question.prompt)}</prompt>"))
+    if asked.apart:
+        parts.append(_text(rubric.guide(asked.aspects)))
+    tokens += text_tokens(first) + _PART_TOKENS * len(question.images)
+    tokens += text_tokens(question.prompt) + _PART_TOKENS if asked.with_prompt else 0
+    tokens += text_tokens(rubric.guide(asked.aspects)) if asked.apart else 0
+    schema = answer_schema(rubric, len(question.images), asked)
     return Message(
         messages=[{"role": "user", "content": parts}],
-        response_format={"type": "json_schema", "json_schema": schema},
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "judgement", "strict": True, "schema": schema},
+        },
         tokens=tokens,
     )
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}

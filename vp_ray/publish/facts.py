@@ -195,8 +195,9 @@ def _rubric(run: RunFolder, annotate: Manifest | None) -> RubricFacts | None:
     if not names:
         return None
     try:
-        rubric = Rubric.load(annotate.settings.get("rubric", ""))
-        text = rubric.text if [rubric.version] == names else None
+        mode = annotate.settings.get("mode", "listwise")
+        rubric = Rubric.load(annotate.settings.get("rubric", ""), mode)
+        text = rubric.text(mode, rubric.aspects) if [rubric.version] == names else None
     except SettingsError:
         text = None
     return RubricFacts(", ".join(names), text)

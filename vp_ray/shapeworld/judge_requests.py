@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from vp_ray.shapeworld.judge_errors import RequestError
-from vp_ray.shapeworld.judge_schema import LevelField, read_schema
+from vp_ray.shapeworld.judge_schema import AskedFor, read_schema
 
 MODELS: Final = ("shapeworld-judge", "shapeworld-oracle")
 """The noisy judge and the noise-free one."""
@@ -37,9 +37,10 @@ class JudgeRequest:
     model: str
     prompt: str | None
     images: tuple[bytes, ...]
-    slots: tuple[tuple[str, tuple[LevelField, ...]], ...]
-    """For each image its key in the answer and the aspects that are asked of it."""
+    asked: AskedFor
+    """What the answer holds."""
     choices: int
+    """How many answers are wanted."""
     request_tokens: int
     max_reply_tokens: int | None
 
@@ -135,19 +136,19 @@ def read_request(body: Any) -> JudgeRequest:
     if body.get("stream"):
         raise RequestError("The judge does not stream", "unsupported_value", "stream")
     texts, urls = _parts(body.get("messages"))
-    slots = read_schema(body.get("response_format"))
-    if len(slots) != len(urls):
+    asked = read_schema(body.get("response_format"))
+    if asked.images != len(urls):
         raise RequestError(
-            f"The message has {len(urls)} images and the schema asks for {len(slots)}", "images_mismatch", "messages"
+            f"The message has {len(urls)} images and the schema asks for {asked.images}", "images_mismatch", "messages"
         )
     marked = [match[1] for text in texts for match in _PROMPT.finditer(text)]
-    if not marked and any(field.aspect == "prompt_following" for _, fields in slots for field in fields):
+    if not marked and "prompt_following" in asked.aspects:
         raise RequestError("No text part holds <prompt>...</prompt>", "prompt_missing", "messages")
     return JudgeRequest(
         model=str(model),
         prompt=unescape(marked[-1]) if marked else None,
         images=tuple(_image_bytes(url, number + 1) for number, url in enumerate(urls)),
-        slots=slots,
+        asked=asked,
         choices=_count(body, "n", MAX_CHOICES) or 1,
         request_tokens=sum(map(text_tokens, texts)) + IMAGE_TOKENS * len(urls),
         max_reply_tokens=_count(body, "max_completion_tokens", 1 << 20) or _count(body, "max_tokens", 1 << 20),

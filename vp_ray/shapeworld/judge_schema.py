@@ -1,4 +1,4 @@
-"""The schema that a request wants its answer in: which images, which aspects of each, and what levels are called."""
+"""The schema that a request wants its answer in: levels of images, or which of two images is better in what aspect."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from vp_ray.records import ASPECTS, LEVELS
 from vp_ray.shapeworld.judge_errors import RequestError
 
 _REFERENCE: Final = "#/$defs/"
+BETTER: Final = ("image_1", "tie", "image_2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,40 @@ class LevelField:
     """What the five levels are called, lowest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChoiceField:
+    """How one aspect of two images that are compared is to be answered."""
+
+    aspect: str
+    fields: tuple[str, ...]
+    """`rationale` and `better` in the order of the schema; the choice alone where no rationale is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """What an answer holds: one of the two."""
+
+    slots: tuple[tuple[str, tuple[LevelField, ...]], ...] = ()
+    """For each image its key and the aspects that levels are asked of."""
+    choices: tuple[ChoiceField, ...] = ()
+    """The aspects in which two images are compared."""
+
+    @property
+    def images(self) -> int:
+        """How many images it is about."""
+        return 2 if self.choices else len(self.slots)
+
+    @property
+    def aspects(self) -> set[str]:
+        """All aspects that are asked about."""
+        return {field.aspect for field in self.choices} | {field.aspect for _, fields in self.slots for field in fields}
+
+
 def _bad_schema(problem: str) -> RequestError:
     return RequestError(
         f"Invalid schema for response_format: {problem}. The judge answers an object with image_1 .. image_n, each "
-        f"an object of aspects ({', '.join(ASPECTS)}), each with 'rationale' (string) and 'level' (enum of five).",
+        f"an object of aspects ({', '.join(ASPECTS)}), each with 'rationale' (string) and 'level' (enum of five); or "
+        f"an object of aspects, each with 'rationale' and 'better' (enum of {', '.join(BETTER)}).",
         "invalid_json_schema",
         "response_format",
     )
@@ -64,8 +95,18 @@ def _level_field(aspect: str, node: Any, root: dict[str, Any], where: str) -> Le
     return LevelField(aspect, tuple(properties), tuple(choices))
 
 
-def read_schema(response_format: Any) -> tuple[tuple[str, tuple[LevelField, ...]], ...]:
-    """For each image its key and the aspects asked; raises `RequestError` for a schema that cannot be answered."""
+def _choice_field(aspect: str, node: Any, root: dict[str, Any]) -> ChoiceField:
+    properties = _properties(node, root, aspect)
+    if "better" not in properties or not set(properties) <= {"rationale", "better"}:
+        raise _bad_schema(f"{aspect} must have 'better' and may have 'rationale'")
+    choices = _resolved(properties["better"], root).get("enum")
+    if not isinstance(choices, list) or sorted(map(str, choices)) != sorted(BETTER):
+        raise _bad_schema(f"{aspect}.better is not an enum of {', '.join(BETTER)}")
+    return ChoiceField(aspect, tuple(properties))
+
+
+def read_schema(response_format: Any) -> AskedFor:
+    """What is asked for; raises `RequestError` for a schema that cannot be answered."""
     if not isinstance(response_format, dict) or response_format.get("type") != "json_schema":
         raise _bad_schema("the judge needs a response_format of type json_schema")
     wrapper = response_format.get("json_schema")
@@ -73,15 +114,19 @@ def read_schema(response_format: Any) -> tuple[tuple[str, tuple[LevelField, ...]
     if not isinstance(root, dict):
         raise _bad_schema("json_schema.schema is missing")
     images = _properties(root, root, "the answer")
+    if set(images) <= set(ASPECTS):
+        return AskedFor(choices=tuple(_choice_field(aspect, node, root) for aspect, node in images.items()))
     if list(images) != [f"image_{number + 1}" for number in range(len(images))]:
         raise _bad_schema(f"the keys {list(images)} are not image_1 .. image_n")
-    return tuple(
-        (
-            key,
-            tuple(
-                _level_field(aspect, inner, root, f"{key}.{aspect}")
-                for aspect, inner in _properties(node, root, key).items()
-            ),
+    return AskedFor(
+        slots=tuple(
+            (
+                key,
+                tuple(
+                    _level_field(aspect, inner, root, f"{key}.{aspect}")
+                    for aspect, inner in _properties(node, root, key).items()
+                ),
+            )
+            for key, node in images.items()
         )
-        for key, node in images.items()
     )

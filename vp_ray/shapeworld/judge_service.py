@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from vp_ray.ids import content_id
 from vp_ray.shapeworld.config import JudgeSettings
 from vp_ray.shapeworld.judge_errors import RequestError
 from vp_ray.shapeworld.judge_faults import Fault, draw_fault, draw_latency
@@ -41,6 +43,7 @@ class JudgeService:
         self._limits = RateLimits(settings)
         self._images = MeasuredImages()
         self._admitted = 0
+        self._asked: Counter[str] = Counter()
         self._threads = ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), thread_name_prefix="judge")
 
     def close(self) -> None:
@@ -114,14 +117,25 @@ class JudgeService:
         if self.settings.canned:
             return canned_reply(body, sent_tokens(body), fault, int(time.time()))
 
+        repeat = self._repeat(raw, body)
+
         def work() -> tuple[JudgeRequest, dict[str, Any]]:
             request = read_request(body)
-            return request, reply_to(self.settings, request, self._images, fault, int(time.time()))
+            return request, reply_to(self.settings, request, self._images, fault, int(time.time()), repeat)
 
         request, payload = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         if fault is None:
             self.stats.judged(raw, len(request.images))
         return payload
+
+    def _repeat(self, raw: bytes, body: Any) -> int:
+        """How often the same was asked before; 0 at temperature 0, where the same question has the same answer."""
+        temperature = body.get("temperature") if isinstance(body, dict) else None
+        if not isinstance(temperature, int | float) or temperature <= 0:
+            return 0
+        name = content_id(raw)
+        self._asked[name] += 1
+        return self._asked[name] - 1
 
 
 def _server_error() -> RequestError:

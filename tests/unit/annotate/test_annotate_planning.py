@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +13,11 @@ import pytest
 
 from tests.small_runs import png, small_run
 from vp_ray.annotate.config import AnnotateSettings
-from vp_ray.annotate.planning import index_images, plan, shards
+from vp_ray.annotate.planning import Planned, index_images, plan, shards
 from vp_ray.errors import InputError, SettingsError
 from vp_ray.judging.rubric import Rubric
 from vp_ray.pictures import ImageReader
-from vp_ray.records import IMAGES
+from vp_ray.records import ASPECTS, IMAGES
 from vp_ray.storage import Folder, RunFolder
 
 JUDGE = {"name": "judge", "model": "m", "base_url": "embedded"}
@@ -105,5 +107,72 @@ def test_pace_and_budget_may_change_while_a_stage_is_unfinished_and_nothing_else
         annotators=[{**JUDGE, "requests_per_minute": 9, "concurrency": 3, "timeout_seconds": 5}],
     )
     assert faster.recorded() == settings().recorded()
-    for changes in ({"orders": 4}, {"group_size": 3}, {"rubric": "x"}, {"annotators": [{**JUDGE, "temperature": 1.0}]}):
+    for changes in (
+        {"orders": 4},
+        {"group_size": 3},
+        {"rubric": "x"},
+        {"ask": "each"},
+        {"mode": "pairwise"},
+        {"annotators": [{**JUDGE, "temperature": 1.0}]},
+    ):
         assert settings(**changes).recorded() != settings().recorded()
+
+
+@pytest.mark.parametrize(
+    ("changes", "requests_a_prompt", "shown_each"),
+    [
+        ({"ask": "each"}, 2 * 4, 2 * 4),
+        ({"mode": "pointwise"}, 4, 1),
+        ({"mode": "pointwise", "ask": "each"}, 4 * 4, 4),
+        ({"mode": "pairwise", "orders": 1}, 6, 3),
+        ({"mode": "pairwise"}, 12, 6),
+        ({"mode": "pairwise", "ask": "each"}, 12 * 4, 6 * 4),
+        ({"mode": "pairwise", "group_size": 2, "orders": 1}, 2, 1),
+        ({"samples": 3, "annotators": [{**JUDGE, "temperature": 1.0}]}, 2 * 3, 2 * 3),
+    ],
+)
+def test_the_mode_says_how_many_requests_a_prompt_takes_and_how_often_each_image_is_shown(
+    run: RunFolder, changes: dict[str, Any], requests_a_prompt: int, shown_each: int
+) -> None:
+    planned = plan(index_images(run.stage("generate") / "images"), settings(**changes), RUBRIC)
+    assert len(planned) == len({item.judgement_id for item in planned}) == 6 * requests_a_prompt
+    assert set(Counter(image for item in planned for image in item.order).values()) == {shown_each}
+    assert Counter(aspect for item in planned for aspect in item.asked.aspects) == dict.fromkeys(
+        ASPECTS, len(planned) // (4 if changes.get("ask") == "each" else 1)
+    )
+    assert {item.sample for item in planned} == set(range(changes.get("samples", 1)))
+    (shard,) = shards(planned, (), index_images(run.stage("generate") / "images"), len(planned))
+    assert [Planned.of(item) for item in json.loads(json.dumps(shard))["judgements"]] == planned
+
+
+def test_pairs_are_shown_both_ways_round_and_a_single_order_puts_no_image_always_first(run: RunFolder) -> None:
+    index = index_images(run.stage("generate") / "images")
+    both = [item.order for item in plan(index, settings(mode="pairwise"), RUBRIC)]
+    assert Counter(both) == Counter(order[::-1] for order in both)
+    once = [item.order for item in plan(index, settings(mode="pairwise", orders=1), RUBRIC)]
+    assert {frozenset(order) for order in once} == {frozenset(order) for order in both}
+    always_first = [name for name in index["image_id"].to_pylist() if sum(order[0] == name for order in once) == 3]
+    assert len(always_first) < 24 / 4
+
+
+def test_quality_is_asked_without_the_prompt_where_that_is_set(run: RunFolder) -> None:
+    index = index_images(run.stage("generate") / "images")
+    planned = plan(index, settings(ask="each", show_prompt="prompt_following"), RUBRIC)
+    told = {item.asked.aspects[0]: item.asked.with_prompt for item in planned}
+    assert told == {aspect: aspect == "prompt_following" for aspect in ASPECTS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"show_prompt": "prompt_following"}, "needs ask: each"),
+        ({"mode": "pointwise", "orders": 2}, "orders has no effect in the mode pointwise"),
+        ({"mode": "pointwise", "group_size": 4}, "group_size has no effect"),
+        ({"mode": "pairwise", "orders": 4}, "two images have two orders"),
+        ({"mode": "pairwise", "group_size": 1}, "no pairs"),
+        ({"samples": 2}, "all the same at temperature 0"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        settings(**changes)

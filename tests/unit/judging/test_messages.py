@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from vp_ray.errors import InputError
 from vp_ray.judging.image_tokens import image_tokens, text_tokens
 from vp_ray.judging.requests import Question, escaped, fitted, judgement_id, message
 from vp_ray.judging.rubric import Rubric
+from vp_ray.judging.schemas import Asked
 
 
 def picture(width: int, height: int, kind: str = "PNG", mode: str = "RGB") -> bytes:
@@ -33,11 +35,28 @@ def test_a_message_is_the_rubric_then_each_image_after_its_name_then_the_prompt(
     question = make_questions(1, annotator(), rubric)[0]
     parts = parts_of(question, rubric)
     assert [part["type"] for part in parts] == ["text", *["text", "image_url"] * 4, "text"]
-    assert parts[0]["text"] == rubric.text
+    assert parts[0]["text"] == rubric.text("listwise", rubric.aspects)
     assert [parts[place]["text"] for place in (1, 3, 5, 7)] == ["image_1:", "image_2:", "image_3:", "image_4:"]
     assert parts[-1]["text"] == f"<prompt>{question.prompt}</prompt>"
     sent = [base64.b64decode(parts[place]["image_url"]["url"].split(",")[1]) for place in (2, 4, 6, 8)]
     assert sent == list(question.images)
+
+
+def test_an_aspect_of_its_own_has_its_guideline_last_so_that_all_four_requests_begin_with_the_same_images(
+    rubric: Rubric,
+) -> None:
+    question = make_questions(1, annotator(), rubric)[0]
+    texts = {}
+    for aspect in rubric.aspects:
+        asked = Asked(aspects=(aspect,), apart=True, with_prompt=aspect == "prompt_following")
+        texts[aspect] = parts_of(replace(question, asked=asked), rubric)
+    prompt, *quality = texts.values()
+    assert all(parts[:9] == prompt[:9] for parts in quality)
+    assert prompt[9]["text"] == f"<prompt>{question.prompt}</prompt>"
+    assert [len(parts) for parts in texts.values()] == [11, 10, 10, 10]
+    assert all(parts[-1]["text"].startswith(f"## {aspect}\n") for aspect, parts in texts.items())
+    assert not any(question.prompt in part.get("text", "") for parts in quality for part in parts)
+    assert not any("## " in parts[0]["text"] for parts in texts.values())
 
 
 def test_a_prompt_cannot_close_its_tag() -> None:
@@ -72,11 +91,15 @@ def test_an_answers_id_depends_on_annotator_model_rubric_prompt_and_order(rubric
     others = {
         judgement_id(annotator(name="other"), rubric, "p", ("a", "b")),
         judgement_id(annotator(model="other"), rubric, "p", ("a", "b")),
-        judgement_id(annotator(), Rubric("other", rubric.levels, rubric.aspects, ""), "p", ("a", "b")),
+        judgement_id(annotator(), replace(rubric, version="other"), "p", ("a", "b")),
         judgement_id(annotator(), rubric, "q", ("a", "b")),
         judgement_id(annotator(), rubric, "p", ("b", "a")),
+        judgement_id(annotator(), rubric, "p", ("a", "b"), Asked("pairwise")),
+        judgement_id(annotator(), rubric, "p", ("a", "b"), Asked(aspects=("fidelity",), apart=True)),
+        judgement_id(annotator(), rubric, "p", ("a", "b"), Asked(aspects=("fidelity",), apart=True, with_prompt=False)),
+        judgement_id(annotator(), rubric, "p", ("a", "b"), sample=1),
     }
-    assert len(others | {base}) == 6
+    assert len(others | {base}) == 10
     assert judgement_id(annotator(concurrency=3), rubric, "p", ("a", "b")) == base
 
 
@@ -84,7 +107,7 @@ def test_expected_tokens_are_text_and_images(rubric: Rubric) -> None:
     image = png(np.zeros((512, 512, 3), np.uint8))
     question = Question("j", "p", "a cat", ("a", "b"), (image, image))
     tokens = message(question, rubric, annotator(model="gpt-4o", base_url="http://x")).tokens
-    assert tokens == text_tokens(rubric.text) + text_tokens("a cat") + 2 * 255 + 3 * 12
+    assert tokens == text_tokens(rubric.text("listwise", rubric.aspects)) + text_tokens("a cat") + 2 * 255 + 3 * 12
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from vp_ray.judging.parsing import UnreadableReplyError, parse_reply
-from vp_ray.judging.requests import answer_schema
 from vp_ray.judging.rubric import Rubric
+from vp_ray.judging.schemas import Asked, answer_schema
 
 IMAGES = ("x", "y")
 
@@ -27,7 +27,7 @@ def answer(rubric: Rubric) -> dict[str, Any]:
 
 
 def test_worded_levels_become_1_to_5_by_image_as_shown_and_aspect(rubric: Rubric) -> None:
-    rows = parse_reply(json.dumps(answer(rubric)), rubric, IMAGES)
+    rows = parse_reply(json.dumps(answer(rubric)), rubric, IMAGES).levels
     assert [row["level"] for row in rows] == [1, 2, 3, 4, 2, 3, 4, 5]
     assert [row["image_id"] for row in rows] == ["x"] * 4 + ["y"] * 4
     assert [row["aspect"] for row in rows[:4]] == list(rubric.aspects)
@@ -76,3 +76,38 @@ def test_the_schema_asked_for_has_fixed_closed_keys_enums_and_the_rationale_firs
     text = json.dumps(schema)
     assert text.count('"additionalProperties": false') == 1 + 3 + 3 * 4
     assert not any(word in text for word in ("minimum", "maximum", "minItems", '"array"'))
+
+
+PAIR = Asked("pairwise", ("fidelity", "aesthetic"))
+
+
+def test_a_choice_names_the_preferred_image_by_its_id_and_a_tie_names_none(rubric: Rubric) -> None:
+    said = {
+        "fidelity": {"rationale": "sharper", "better": "image_2"},
+        "aesthetic": {"rationale": "alike", "better": "tie"},
+    }
+    found = parse_reply(json.dumps(said), rubric, IMAGES, PAIR)
+    assert found.levels == []
+    assert found.choices == [
+        {"aspect": "fidelity", "preferred": "y", "rationale": "sharper"},
+        {"aspect": "aesthetic", "preferred": None, "rationale": "alike"},
+    ]
+
+
+@pytest.mark.parametrize("better", ["image_3", "image1", "x", "", None, 1, "Tie", ["tie"]])
+def test_a_choice_that_was_not_offered_is_never_taken_for_one(rubric: Rubric, better: Any) -> None:
+    said = {aspect: {"rationale": "", "better": better} for aspect in PAIR.aspects}
+    with pytest.raises(UnreadableReplyError, match=r"fidelity\.better is"):
+        parse_reply(json.dumps(said), rubric, IMAGES, PAIR)
+
+
+def test_pairs_have_a_closed_schema_with_one_choice_an_aspect_and_one_image_has_one_key(rubric: Rubric) -> None:
+    schema = answer_schema(rubric, 2, PAIR)
+    assert schema["required"] == ["fidelity", "aesthetic"]
+    opinion = schema["properties"]["fidelity"]["properties"]
+    assert list(opinion) == ["rationale", "better"]
+    assert opinion["better"]["enum"] == ["image_1", "tie", "image_2"]
+    assert json.dumps(schema).count('"additionalProperties": false') == 3
+    alone = answer_schema(rubric, 1, Asked("pointwise", ("fidelity",), apart=True))
+    assert alone["required"] == ["image_1"]
+    assert alone["properties"]["image_1"]["required"] == ["fidelity"]

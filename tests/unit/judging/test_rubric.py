@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vp_ray.errors import SettingsError
+from vp_ray.judging.config import Mode
 from vp_ray.judging.rubric import Rubric
 from vp_ray.records import ASPECTS
 
@@ -15,16 +16,27 @@ name: own
 version: 2
 levels: [awful, bad, so-so, good, great]
 instructions: Judge.
+tasks:
+  listwise: Rate all.
 aspects:
+  prompt_following: As asked?
+  aesthetic: Pretty?
   fidelity: Sharp?
+  harmlessness: Harmless?
 """
+
+
+MODES: tuple[Mode, ...] = ("listwise", "pointwise", "pairwise")
 
 
 def test_the_packaged_rubric_asks_for_the_four_aspects_on_five_levels() -> None:
     rubric = Rubric.load("visionprefer")
     assert rubric.aspects == ASPECTS
     assert len(rubric.levels) == 5
-    assert all(f"## {aspect}\n" in rubric.text for aspect in ASPECTS)
+    for mode in MODES:
+        text = Rubric.load("visionprefer", mode).text(mode, ASPECTS)
+        assert all(f"## {aspect}\n" in text for aspect in ASPECTS)
+        assert ("Levels: 1 - very poor; " in text) == (mode != "pairwise")
 
 
 def test_one_changed_letter_gives_another_version(tmp_path: Path) -> None:
@@ -41,7 +53,13 @@ def test_one_changed_letter_gives_another_version(tmp_path: Path) -> None:
     [
         ("so-so, ", "", "5 different levels"),
         ("so-so", "good", "5 different levels"),
-        ("fidelity", "fidelty", "aspects must be among"),
+        ("fidelity", "fidelty", "aspects must be among .* 'fidelty' is not"),
+        ("  fidelity: Sharp?\n", "", "no guideline for fidelity"),
+        ("fidelity: Sharp?", "fidelity: ' '", "no guideline for fidelity"),
+        ("levels: [awful, bad, so-so, good, great]\n", "", "the key 'levels' is missing"),
+        ("tasks:\n  listwise: Rate all.\n", "", "the key 'tasks' is missing"),
+        ("listwise: Rate", "pairwise: Rate", "says nothing of the mode 'listwise'.*Add tasks.listwise"),
+        ("listwise: Rate", "listwize: Rate", "tasks"),
         ("version: 2", "versions: 2", "did you mean 'version'"),
     ],
 )

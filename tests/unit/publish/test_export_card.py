@@ -50,7 +50,7 @@ def test_the_text_states_the_numbers_of_the_run(exported: Exported, finished_run
     assert "18 refused" in words
     rubric = Rubric.load("visionprefer")
     assert f"`{rubric.version}`" in text
-    assert rubric.text.strip() in text
+    assert rubric.text("listwise", rubric.aspects).strip() in text
     assert "| annotate | $12.50 | 2.00 |" in text
     assert "| strong | strong-one | 80 |" in text, "of a path only the last part"
     assert "| weak | someone/weak-model | 80 |" in text

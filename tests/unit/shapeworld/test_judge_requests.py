@@ -45,7 +45,7 @@ def test_a_request_is_read_with_its_prompt_unescaped_and_its_images_in_order(req
     request = read_request(request_of("a <b> & </prompt> c", images, n=3, max_completion_tokens=50))
     assert request.prompt == "a <b> & </prompt> c"
     assert [int(decode_image(data, 1).mean()) for data in request.images] == [245, 0]
-    assert [key for key, _ in request.slots] == ["image_1", "image_2"]
+    assert [key for key, _ in request.asked.slots] == ["image_1", "image_2"]
     assert (request.choices, request.max_reply_tokens) == (3, 50)
 
 
@@ -64,12 +64,12 @@ def test_tokens_are_a_quarter_of_the_characters_and_85_an_image_and_the_longest_
 def test_a_schema_made_by_pydantic_with_references_and_worded_levels_is_understood() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": to_strict_json_schema(Answer)}}
     field = LevelField("fidelity", ("rationale", "level"), ("bad", "poor", "fair", "good", "best"))
-    assert read_schema(schema) == (("image_1", (field,)), ("image_2", (field,)))
+    assert read_schema(schema).slots == (("image_1", (field,)), ("image_2", (field,)))
 
 
 def test_numbers_are_sorted_and_words_are_taken_in_their_order(request_of: RequestMaker) -> None:
     down = read_schema(request_of("", [BLANK], ["fidelity"], levels=(5, 4, 3, 2, 1))["response_format"])
-    assert down[0][1][0].choices == (1, 2, 3, 4, 5)
+    assert down.slots[0][1][0].choices == (1, 2, 3, 4, 5)
 
 
 def test_a_prompt_is_needed_only_where_prompt_following_is_asked(request_of: RequestMaker) -> None:
