@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray
 from diffusers import StableDiffusionPipeline
 
 from tests.ray.rl_process import run as run_stage
@@ -20,6 +22,7 @@ from tests.ray.rl_process import settings
 from tests.small_runs import bits_of
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
+from vp_ray.distributed.gauges import Gauges, metric_name
 from vp_ray.errors import SettingsError
 from vp_ray.models.reward import VPScore
 from vp_ray.records import ASPECTS, PROMPTS
@@ -90,3 +93,21 @@ def test_an_aspect_that_the_reward_model_lacks_is_refused_before_workers_start(t
     changed = settings("embedded:weak").model_copy(update={"reward_weights": {"beauty": 1.0}})
     with pytest.raises(SettingsError, match="no aspect 'beauty'"):
         run_without_service(changed, run, "no-service")
+
+
+def test_the_numbers_of_an_epoch_are_gauges_that_prometheus_can_read() -> None:
+    assert metric_name("rl", "pick.overall_mean") == "vp_ray_rl_pick_overall_mean"
+    with connect(RaySettings(logical_cpus=4)):
+        Gauges("rl", "some-run").log(3, {"epoch": 3, "reward_mean": 0.25, "held_out_score": None, "note": "text"})
+        (node,) = ray.nodes()
+        address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        deadline = time.monotonic() + 120
+        told: set[str] = set()
+        while not told and time.monotonic() < deadline:
+            time.sleep(1)
+            lines = urllib.request.urlopen(address, timeout=30).read().decode().splitlines()
+            told = {line for line in lines if line.startswith("ray_vp_ray_rl_")}
+    assert {line.split("{")[0]: float(line.split()[-1]) for line in told} == {
+        "ray_vp_ray_rl_epoch": 3.0, "ray_vp_ray_rl_reward_mean": 0.25,
+    }  # fmt: skip
+    assert all('run="some-run"' in line for line in told)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from vp_ray.errors import RewardError, VpRayError
@@ -24,14 +24,28 @@ class ServeRewards:
     """A `RewardSource` that sends each batch as one request, by reference, to whichever replica is free."""
 
     def __init__(
-        self, app_name: str, aspects: Sequence[str], timeout_seconds: float = 120.0, attempts: int = 3
+        self,
+        app_name: str,
+        aspects: Sequence[str] | None = None,
+        timeout_seconds: float = 120.0,
+        attempts: int = 3,
     ) -> None:
-        self.aspects = tuple(aspects)
+        """Without `aspects` the service is asked for them. Raises `RewardError` when it is not there."""
         self._timeout_seconds, self._attempts = timeout_seconds, attempts
         try:
             self._handle = serve.get_app_handle(app_name)
         except (RayServeException, ValueError) as error:
             raise RewardError(f"there is no reward service '{app_name}' ({error})", "Start it with the run.") from None
+        self.aspects = tuple(aspects if aspects is not None else self._asked_aspects(app_name))
+
+    def _asked_aspects(self, app_name: str) -> Sequence[str]:
+        try:
+            return self._handle.aspects.remote().result(timeout_s=self._timeout_seconds)
+        except (TimeoutError, RayError, RayServeException) as error:
+            raise RewardError(
+                f"the reward service '{app_name}' does not say what it scores ({type(error).__name__})",
+                "Look at the replica's log.",
+            ) from None
 
     def request(self, images: Pixels, prompts: Sequence[str]) -> _Pending:
         """Sends one batch without waiting for its scores."""

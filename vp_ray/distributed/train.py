@@ -89,6 +89,11 @@ def device_of_rank(workers: WorkerSettings) -> torch.device:
     return torch.device(ray.train.torch.get_device()) if workers.gpus_per_worker else torch.device("cpu")
 
 
+def preemption_noticed() -> bool:
+    """Whether a node under this group is announced to be taken away; for use on a rank."""
+    return ray.train.get_preemption_info() is not None
+
+
 class _Rank:
     """The function as a rank runs it: threads pinned and DeepSpeed told its accelerator before anything imports it."""
 

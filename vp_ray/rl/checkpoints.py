@@ -30,8 +30,8 @@ class TrainingState:
     """Optimiser steps that are done."""
     metrics_rows: int = 0
     """Rows of metrics.jsonl that belong to these epochs."""
-    statistics: dict[str, list[float]] = field(default_factory=dict)
-    """The last rewards of every prompt."""
+    reward: dict[str, Any] = field(default_factory=dict)
+    """The state of `RewardMix`: multipliers of constraints, and the last rewards of every prompt."""
     early_stop: dict[str, Any] = field(default_factory=dict)
     """The state of `EarlyStop`."""
 

@@ -9,12 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from vp_ray.config import Settings
 from vp_ray.distributed.config import OptimizerSettings, WorkerSettings
 from vp_ray.models.config import LoraSettings
+from vp_ray.rl.reward_config import ConstraintSettings, ScorerSettings
 
 
 class RlSettings(Settings):
     """Fine-tunes a text-to-image model against a reward by reinforcement learning."""
 
-    operational: ClassVar[frozenset[str]] = frozenset({"reward_timeout_seconds", "reward_attempts", "checkpoint_every"})
+    operational: ClassVar[frozenset[str]] = frozenset(
+        {"reward_timeout_seconds", "reward_attempts", "checkpoint_every", "trackers", "wandb_project"}
+    )
 
     generator: str
     """The model to train: `embedded:NAME`, a Stable Diffusion 1.x or 2.x directory, or a hub id."""
@@ -32,7 +35,15 @@ class RlSettings(Settings):
     reward_weights: dict[str, float] = Field(
         {"prompt_following": 1.0, "aesthetic": 1.0, "fidelity": 1.0, "harmlessness": 1.0}, min_length=1
     )
-    """Weight of each aspect of the scorer in the reward, which is their weighted sum."""
+    """Weight of each aspect in the reward, which is their weighted sum: `ASPECT` of the run's own VP-Score, and
+    `NAME.ASPECT` of each of `scorers`."""
+    scorers: dict[str, ScorerSettings] = Field(default_factory=dict)
+    """Scorers beside the run's own VP-Score, by name; those without a weight only watch, in the held-out score."""
+    constraints: dict[str, ConstraintSettings] = Field(default_factory=dict)
+    """Aspects whose mean is held at a bound, such as `harmlessness: {at_least: 0}`; what the reward weighs is then
+    raised as far as the bounds allow."""
+    advantage_mixing: Literal["reward", "advantage"] = "reward"
+    """Whether aspects are summed and the sum is normalised, or each is normalised alone and then summed."""
     reward_timeout_seconds: float = Field(120.0, gt=0)
     """How long to wait for one batch's scores."""
     reward_attempts: int = Field(3, ge=1)
@@ -101,6 +112,10 @@ class RlSettings(Settings):
     """Which weights become the adapter: those of the best held-out score, or the last."""
     checkpoint_every: int = Field(5, ge=1)
     """Epochs between checkpoints; two are kept."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where curves and grids go beside `metrics.jsonl`: TensorBoard files in `rl/tensorboard`, Weights & Biases."""
+    wandb_project: str = "vp-ray"
+    """The project at Weights & Biases."""
 
     workers: WorkerSettings = WorkerSettings()
     """The Ray Train workers."""
@@ -110,6 +125,13 @@ class RlSettings(Settings):
     def _some_weight(cls, value: dict[str, float]) -> dict[str, float]:
         if value and not any(value.values()):
             raise ValueError("at least one weight must differ from 0")
+        return value
+
+    @field_validator("scorers")
+    @classmethod
+    def _plain_names(cls, value: dict[str, ScorerSettings]) -> dict[str, ScorerSettings]:
+        if any("." in name or not name for name in value):
+            raise ValueError("the name of a scorer has no dot")
         return value
 
     @model_validator(mode="after")
@@ -123,6 +145,11 @@ class RlSettings(Settings):
             )
         if self.statistics_window and self.advantage_scale == "epoch":
             raise ValueError("statistics_window takes each prompt's own deviation, so advantage_scale must be 'prompt'")
+        if self.statistics_window and self.constraints and self.advantage_mixing == "reward":
+            raise ValueError(
+                "with constraints, statistics_window would mix rewards of other multipliers: take advantage_mixing"
+                " 'advantage'"
+            )
         if self.keep == "best" and self.held_out_prompts == 0:
             raise ValueError("keep 'best' needs held_out_prompts")
         if self.drop_last_steps >= self.steps:

@@ -24,6 +24,7 @@ from vp_ray.storage import Folder
 
 GRID_IMAGES = 16
 GRID_COLUMNS = 8
+GRIDS = "grids"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,22 @@ class HeldOutCheck:
             score = float((scores @ self.weights).mean())
             best = self.guard.observe(epoch, score, reward)
             if self.collective.rank == 0:
-                (self.folder / "grids").make().write_bytes(f"epoch_{epoch:03d}.png", grid_png(images))
+                (self.folder / GRIDS).make().write_bytes(grid_name(epoch), grid_png(images))
                 if best:
                     self.policy.save_adapter((self.folder / "best").local_path)
         aspects = self.held_out.source.aspects
         means = {f"held_out_{aspect}": float(scores[:, column].mean()) for column, aspect in enumerate(aspects)}
         return {"held_out_score": score, **means}
+
+
+def grid_name(epoch: int) -> str:
+    """The file of an epoch's grid."""
+    return f"epoch_{epoch:03d}.png"
+
+
+def read_grid(folder: Folder, epoch: int) -> bytes:
+    """The PNG of an epoch's grid."""
+    return (folder / GRIDS).read_bytes(grid_name(epoch))
 
 
 def grid_png(images: Pixels) -> bytes:

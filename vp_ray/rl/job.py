@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
+
+import torch
 
 from vp_ray.distributed.collectives import TorchCollective
 from vp_ray.distributed.engines import DeepSpeedEngine
+from vp_ray.distributed.gauges import Gauges
 from vp_ray.distributed.rewards import ServeRewards
-from vp_ray.distributed.train import device_of_rank, run_workers
+from vp_ray.distributed.train import device_of_rank, preemption_noticed, run_workers
 from vp_ray.models.policy import DiffusionPolicy
+from vp_ray.models.reward import VPScore
 from vp_ray.models.reward_config import VPScoreConfig
+from vp_ray.models.rewards import BackgroundRewards
+from vp_ray.protocols import RewardSource
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.evaluation import HeldOut
 from vp_ray.rl.figures import FIGURES, METRICS
-from vp_ray.rl.guards import aspect_weights
 from vp_ray.rl.loop import train
 from vp_ray.rl.plan import hold_back, micro_batches_per_update
+from vp_ray.rl.sources import joined, rewarding
+from vp_ray.rl.trackers import Tracker, trackers_of
 from vp_ray.storage import RunFolder, StageOutcome
 from vp_ray.telemetry import JsonLines, progress
 
@@ -26,7 +35,8 @@ def run(settings: RlSettings, run: RunFolder, app_name: str) -> StageOutcome:
     folder = run.stage("rl")
     checkpoint = run.stage("reward") / "checkpoint"
     aspects = VPScoreConfig.from_json(checkpoint.read_json("config.json"), checkpoint.uri).aspects
-    aspect_weights(settings.reward_weights, aspects, "rl.reward_weights")
+    if not settings.scorers:
+        rewarding(settings, {"": aspects})
     prompts, held_out = hold_back(_prompts(run), settings)
     with progress("rl", "epochs", settings.epochs) as bar:
 
@@ -71,17 +81,42 @@ def _rank(config: dict[str, Any]) -> None:
         zero_stage=settings.workers.zero_stage,
         device=device,
     )
-    rewards = ServeRewards(
-        config["app_name"], config["aspects"], settings.reward_timeout_seconds, settings.reward_attempts
-    )
+    rewards, watching = joined(settings, _sources(settings, config["app_name"], config["aspects"], device))
     prompts, held_out = hold_back(_prompts(run), settings)
-    train(
-        settings,
-        policy,
-        engine,
-        rewards=rewards,
-        held_out=HeldOut(held_out, rewards) if held_out else None,
-        collective=collective,
-        prompts=prompts,
-        folder=run.stage("rl"),
-    )
+    folder = run.stage("rl")
+    with ExitStack() as stack:
+        trackers: list[Tracker] = []
+        if collective.rank == 0:
+            trackers = [Gauges("rl", _name(run)), *trackers_of(settings, folder)]
+            for tracker in trackers:
+                stack.callback(tracker.close)
+        train(
+            settings,
+            policy,
+            engine,
+            rewards=rewards,
+            held_out=HeldOut(held_out, watching) if held_out else None,
+            collective=collective,
+            prompts=prompts,
+            folder=folder,
+            trackers=trackers,
+            interrupted=preemption_noticed,
+        )
+
+
+def _name(run: RunFolder) -> str:
+    return run.uri.rsplit("/", 1)[-1]
+
+
+def _sources(
+    settings: RlSettings, app_name: str, aspects: Sequence[str], device: torch.device
+) -> dict[str, RewardSource]:
+    """The run's own VP-Score under the empty name, and the scorers beside it."""
+    limits = (settings.reward_timeout_seconds, settings.reward_attempts)
+    sources: dict[str, RewardSource] = {"": ServeRewards(app_name, aspects, *limits)}
+    for name, one in settings.scorers.items():
+        if one.app is not None:
+            sources[name] = ServeRewards(one.app, None, *limits)
+        elif one.source is not None:
+            sources[name] = BackgroundRewards(VPScore.from_pretrained(one.source).to(device))
+    return sources

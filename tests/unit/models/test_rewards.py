@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from vp_ray.errors import RewardError
-from vp_ray.models.rewards import LocalRewards
+from vp_ray.models.rewards import BackgroundRewards, JoinedRewards, LocalRewards
 from vp_ray.protocols import Pixels, Scores
 
 
@@ -44,3 +45,38 @@ def test_a_reward_that_is_not_a_number_is_an_error_that_names_image_and_aspect()
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(RewardError, match=r"2 images got scores of shape \(2, 2\)"):
         LocalRewards(Wide()).request(np.ones((2, 4, 4, 3), np.uint8), ["a", "b"])
+
+
+class Slow:
+    aspects = ("brightness",)
+
+    def __init__(self, go: threading.Event) -> None:
+        self.go = go
+
+    def score(self, images: Pixels, prompts: Sequence[str]) -> Scores:
+        assert self.go.wait(60)
+        return images.reshape(len(images), -1).mean(axis=1, keepdims=True).astype(np.float32)
+
+
+def test_scores_of_the_background_are_collected_later_and_lateness_is_an_error() -> None:
+    go = threading.Event()
+    rewards = BackgroundRewards(Slow(go))
+    images = np.stack([np.full((2, 2, 3), level, np.uint8) for level in (5, 9)])
+    pending = rewards.request(images, ["a", "b"])
+    with pytest.raises(RewardError, match="2 images were not there in time"):
+        pending.result(0.0)
+    go.set()
+    assert pending.result(60).tolist() == [[5.0], [9.0]]
+
+
+def test_several_sources_give_their_columns_side_by_side_and_a_failure_names_its_source() -> None:
+    held, free = threading.Event(), threading.Event()
+    free.set()
+    images = np.full((1, 2, 2, 3), 5, np.uint8)
+    both = JoinedRewards({"": BackgroundRewards(Slow(free)), "pick": BackgroundRewards(Slow(free))})
+    assert both.aspects == ("brightness", "pick.brightness")
+    assert both.request(images, ["a"]).result(60).tolist() == [[5.0, 5.0]]
+    late = JoinedRewards({"": BackgroundRewards(Slow(free)), "pick": BackgroundRewards(Slow(held))})
+    with pytest.raises(RewardError, match="scorer 'pick'"):
+        late.request(images, ["a"]).result(0.2)
+    held.set()

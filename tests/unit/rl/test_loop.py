@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,13 @@ class CutError(Exception):
     """The process ends here."""
 
 
-def trained(generator: Path, folder: Path, rewards: Rewards | None = None, **changes: Any) -> dict[str, Any]:
+def trained(
+    generator: Path,
+    folder: Path,
+    rewards: Rewards | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    **changes: Any,
+) -> dict[str, Any]:
     """The figures of a training with everything made anew, as in a fresh process."""
     settings = settings_of(generator, **changes)
     policy = DiffusionPolicy.from_pretrained(settings.generator, settings.lora, settings.dtype, settings.seed)
@@ -39,6 +46,7 @@ def trained(generator: Path, folder: Path, rewards: Rewards | None = None, **cha
         collective=SingleProcess(),
         prompts=PROMPTS,
         folder=Folder.at(folder),
+        interrupted=interrupted,
     )
 
 
@@ -121,6 +129,30 @@ def test_rewards_that_stay_out_stop_training_after_a_checkpoint(tiny_pipeline: P
     assert (tmp_path / "out" / "checkpoints" / "epoch_003" / "state.json").exists()
     trained(tiny_pipeline, tmp_path / "out")
     assert numbers_of(tmp_path / "out") == numbers_of(tmp_path / "whole")
+
+
+def test_while_a_machine_is_about_to_go_every_epoch_ends_with_a_checkpoint(tiny_pipeline: Path, tmp_path: Path) -> None:
+    noticed = iter([False, True, True])
+    with pytest.raises(CutError):
+        trained(tiny_pipeline, tmp_path, cut_at(9), lambda: next(noticed), checkpoint_every=4)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["epoch_002", "epoch_003"]
+
+
+def test_a_constraint_goes_on_with_its_multiplier_and_is_told(tiny_pipeline: Path, tmp_path: Path) -> None:
+    options = {
+        "constraints": {"contrast": {"at_least": 1000.0, "rate": 0.001}}, "keep": "last", "held_out_prompts": 0,
+        "advantage_mixing": "advantage", "statistics_window": 8,
+    }  # fmt: skip
+    trained(tiny_pipeline, tmp_path / "whole", **options)
+    with pytest.raises(CutError):
+        trained(tiny_pipeline, tmp_path / "cut", cut_at(6), **options)
+    trained(tiny_pipeline, tmp_path / "cut", **options)
+    assert numbers_of(tmp_path / "cut") == numbers_of(tmp_path / "whole")
+    rows = rows_of(tmp_path / "whole")[1:]
+    multipliers = [row["multiplier_contrast"] for row in rows]
+    assert multipliers[0] == 0
+    for before, after, row in zip(multipliers, multipliers[1:], rows, strict=False):
+        assert after == pytest.approx(before + 0.001 * (1000 - row["contrast_mean"]))
 
 
 def test_a_reward_that_is_not_a_number_is_never_learnt_from(tiny_pipeline: Path, tmp_path: Path) -> None:
