@@ -25,7 +25,8 @@ _FLAGS: Final = (
     "--disable-sync", "--no-first-run", "--hide-scrollbars", "--disable-dev-shm-usage", "--remote-debugging-port=0",
 )  # fmt: skip
 _KEYS: Final = {
-    "ArrowDown": 40, "ArrowUp": 38, "PageDown": 34, "PageUp": 33, "End": 35, "Home": 36, "Enter": 13, "Escape": 27,
+    "ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39,
+    "PageDown": 34, "PageUp": 33, "End": 35, "Home": 36, "Enter": 13, "Escape": 27,
 }  # fmt: skip
 
 

@@ -330,6 +330,34 @@ def view(
         return
 
 
+@app.command()
+def vote(
+    run: Annotated[str, typer.Argument(help="A run directory whose evaluation is finished.", show_default=False)],
+    aspect: Annotated[str, typer.Option(help="What is asked: overall, or one of the four aspects.")] = "overall",
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)] = 0,
+    show_results: Annotated[bool, typer.Option("--results", help="Prints what the votes say, and ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --results: prints JSON.")] = False,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Opens the page in the browser.")] = True,
+) -> None:
+    """Has people vote blindly, tuned against base, side by side in the browser; their votes calibrate the scorers."""
+    from vp_ray.storage import RunFolder
+    from vp_ray.vote.job import results
+    from vp_ray.vote.job import vote as ask
+
+    folder = RunFolder.at(run)
+    if as_json and not show_results:
+        raise InputError("--json has no effect without --results", "Give both.", "--json")
+    if show_results:
+        from vp_ray.vote.telling import print_results
+
+        print_results(results(folder), as_json)
+        return
+    try:
+        ask(folder, aspect, port, open_browser, typer.echo)
+    except KeyboardInterrupt:
+        return
+
+
 @shapeworld.command()
 def train(
     out: Annotated[Path, typer.Option(help="Directory for the finished models.")] = Path("weights"),

@@ -172,6 +172,10 @@ no answer. `source` tells annotated pairs from those whose order is known by con
 ANNOTATED: Final = "annotated"
 SELF_SUPERVISED: Final = "self_supervised"
 
+BASE: Final = "base"
+TUNED: Final = "tuned"
+"""The generators of the evaluation's images."""
+
 SCORES: Final = pa.schema(
     [
         ("image_id", pa.string()),

@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vp_ray.evaluate.planning import BASE, TUNED
 from vp_ray.maths.intervals import minimum_detectable_gain, paired_gain, win_counts
 from vp_ray.maths.pair_accuracy import pair_accuracy
-from vp_ray.records import ASPECTS, OVERALL
+from vp_ray.records import ASPECTS, BASE, OVERALL, TUNED
 
 _ROUNDING = 1e-9
 """Means over orders and aspects that are equal on paper differ by less than this."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from vp_ray.errors import InputError
 from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.ids import uniform_from
 from vp_ray.models.config import GeneratorSettings
 from vp_ray.models.image_plan import plan_images, plan_shards
-
-BASE: Final = "base"
-TUNED: Final = "tuned"
+from vp_ray.records import BASE, TUNED
 
 
 @dataclass(frozen=True, slots=True)
