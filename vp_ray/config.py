@@ -106,6 +106,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise SettingsError(f"this is not valid YAML: {problem}", "Mend that line.", place) from None
+    except RecursionError:
+        raise SettingsError("the file is nested too deeply", "See jobs/demo.yaml for an example.", str(path)) from None
     if not isinstance(values, dict):
         raise SettingsError("the file must hold keys and values", "See jobs/demo.yaml for an example.", str(path))
     return {str(key): _expand(value, f"{path}: {key}") for key, value in values.items()}
@@ -157,7 +159,7 @@ def override(values: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
                 raise SettingsError(f"'{key}' leads through '{part}', which is not there", where="--set")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             raise SettingsError(f"the value of '{key}' is not valid YAML", where="--set") from None
         if isinstance(node, list) and last.isdigit() and int(last) < len(node):
             node[int(last)] = value

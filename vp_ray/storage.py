@@ -150,7 +150,7 @@ class Folder:
         """The value in a JSON file; raises `StorageError` when it is missing or broken."""
         try:
             return json.loads(self.read_bytes(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(
                 f"this is not valid JSON ({error})", "Delete the stage's folder and run it again.", f"{self.uri}/{name}"
             ) from None

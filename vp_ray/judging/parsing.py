@@ -33,7 +33,7 @@ def parse_reply(text: str, rubric: Rubric, image_ids: Sequence[str], asked: Aske
     """
     try:
         answer = json.loads(_without_fence(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableReplyError(f"the reply is not valid JSON: {error}") from None
     if asked.mode == "pairwise":
         return Answer(choices=_choices(answer, image_ids, asked.aspects))
