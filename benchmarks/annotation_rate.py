@@ -3,9 +3,11 @@
 Eight actors on two simulated nodes; judges on loopback enforce limits, state them in headers and answer the same level
 for everything after a lognormal time around 2 s. The first guess of the limit is half of it, right, or double; a full
 bucket at once is refused by both kinds of server. What servers let in is counted by themselves, for three minutes from
-10 s after the first request on; `worst_from_start` counts from the first request. Arguments choose settings.
+10 s after the first request on; `worst_from_start` counts from the first request. Settings that two cores can serve
+side by side run together, each with a judge of its own. Arguments choose settings: `600 --guesses 2.0 --servers gcra`.
 """
 
+import argparse
 import io
 import json
 import sys
@@ -37,8 +39,8 @@ SECONDS, WARM_UP_SECONDS = 180, 10
 GUESSES = (0.5, 1.0, 2.0)
 SERVERS = {"sliding_window": 60.0, "gcra": 1.0}
 RATES = {"600": (600, 0), "3000": (3000, 0), "tokens": (0, 1_000_000)}
-TOGETHER = {"600": 6, "tokens": 6, "3000": 1}
-"""How many settings are run at once, each with a judge of its own: what two cores can send."""
+TOGETHER = {"600": 6, "tokens": 6, "3000": 2}
+"""How many settings are run at once: 100 requests a second at most."""
 REPLY_TOKENS = 1500
 
 
@@ -110,6 +112,7 @@ def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]
                 "actors": {"min_actors": 8, "max_actors": 8, "cpus_per_actor": 1},
             }
         )
+        print(f"{name}: {len(settings)} settings for {SECONDS + 35} s", file=sys.stderr, flush=True)
         samples: dict[str, list[tuple[float, dict[str, Any]]]] = {url: [] for url in urls}
         ended = threading.Event()
 
@@ -139,14 +142,20 @@ def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]
         return found
 
 
+parser = argparse.ArgumentParser(description="Share of the allowed rate that the annotate stage uses.")
+parser.add_argument("rates", nargs="*", default=list(RATES), help="limits to measure: 600, 3000, tokens")
+parser.add_argument("--guesses", nargs="+", type=float, default=GUESSES, help="first guesses, as shares of the limit")
+parser.add_argument("--servers", nargs="+", choices=SERVERS, default=tuple(SERVERS), help="how the judge keeps limits")
+chosen = parser.parse_args()
+
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 for _ in range(2):
     cluster.add_node(num_cpus=4)
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 try:
     figures = []
-    for name in sys.argv[1:] or RATES:
-        combinations = list(product(GUESSES, SERVERS))
+    combinations = list(product(chosen.guesses, chosen.servers))
+    for name in chosen.rates:
         for start in range(0, len(combinations), TOGETHER[name]):
             figures += measure(name, combinations[start : start + TOGETHER[name]])
     worst = min(figures, key=lambda figure: figure["share"])

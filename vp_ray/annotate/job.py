@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from vp_ray.distributed.shards import run_shards
 from vp_ray.errors import BudgetError, SettingsError
 from vp_ray.judging.client import check_annotator
 from vp_ray.judging.config import EMBEDDED, AnnotatorSettings
+from vp_ray.judging.costs import costs_by_day
 from vp_ray.judging.engine import Judge
 from vp_ray.judging.ledger import answered, asked_again, open_retry, read_ledger, spent_usd
 from vp_ray.judging.prices import price_of
@@ -57,6 +59,7 @@ def run(settings: AnnotateSettings, run: RunFolder, embedded_url: str | None) ->
     folder.write_table("ratings.parquet", rate(levels, removed, index), RATINGS)
     folder.delete(RETRY)
     figures |= order_figures(levels, order_pairs(judgements)) | level_figures(levels, effects)
+    figures["costs"] = [asdict(day) for day in costs_by_day(ledger, settings.annotators)]
     return StageOutcome(dict(Counter(judgements["status"].to_pylist())), spent_usd(ledger), figures)
 
 

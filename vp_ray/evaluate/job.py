@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from vp_ray.evaluate.drawing import ModelShardMaker
 from vp_ray.evaluate.panel import Pair, Panel
 from vp_ray.evaluate.planning import Drawing, choose_prompts, pair_images, plan_drawings
 from vp_ray.evaluate.scoring import scores_by_judges, scores_by_model
+from vp_ray.judging.costs import costs_by_day
 from vp_ray.judging.ledger import answered, read_ledger, spent_usd
 from vp_ray.models.reward import VPScore
 from vp_ray.records import COMPARISON, JUDGEMENTS, SCORES, ImageStatus
@@ -74,6 +76,7 @@ def run(settings: EvaluateSettings, run: RunFolder, embedded_url: str | None) ->
             "pairs": len(drawn) // 2,
             "images_per_second": images_per_second,
             "traffic": panel.traffic(),
+            "costs": [asdict(day) for day in costs_by_day(folder / "ledger", settings.judges)],
         },
     )
 

@@ -7,8 +7,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 import openai
@@ -18,6 +16,7 @@ from openai.types.responses import Response
 from vp_ray.errors import AnnotatorError
 from vp_ray.ids import content_id
 from vp_ray.judging.config import ModelSettings
+from vp_ray.judging.rate_headers import retry_after_seconds, stated_limits
 
 Failing = Literal["rate", "busy", "timeout", "server", "connection", "filtered", "rejected", "fatal"]
 """Why there is no answer. `rate` is our own rate; `busy` a 429 although the stated limits were not reached; `filtered`
@@ -26,6 +25,8 @@ and `rejected` concern this request alone; `fatal` concerns all requests."""
 _RESPONSES_ONLY: Final = re.compile(r"(o1-pro|o3-pro|gpt-5(\.\d+)?-(pro|codex))")
 """Models that chat completions do not serve (2026-11)."""
 _CHECK_SECONDS: Final = 10.0
+_KEPT_CHARACTERS: Final = 4000
+"""So much is kept of what a server says instead of an answer."""
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _MODEL_CODES: Final = frozenset({"model_not_found", "DeploymentNotFound"})
 _FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
@@ -53,6 +54,8 @@ class Failure:
     detail: str
     retry_after_seconds: float = 0.0
     stated: tuple[float | None, float | None] = (None, None)
+    reply: str | None = None
+    """What the server said, its beginning."""
     error: AnnotatorError | None = None
     """Set where `failing` is `fatal`: what stops the run."""
 
@@ -128,9 +131,10 @@ async def ask(
         return _failure(error, settings)
     except (openai.OpenAIError, ValueError) as error:
         return Failure("server", f"the answer is not a completion: {error}")
-    if isinstance(answer, Response):
-        return _from_response(answer, raw.headers)
-    return _from_completion(answer, raw.headers)
+    read = _from_response if isinstance(answer, Response) else _from_completion
+    return read(answer, raw.headers) or Failure(
+        "server", "the answer is not a completion", reply=raw.text[:_KEPT_CHARACTERS]
+    )
 
 
 async def _send(
@@ -139,16 +143,18 @@ async def _send(
     messages: list[dict[str, Any]],
     response_format: dict[str, Any],
 ) -> Any:
+    # As `extra_body` the request goes out as it is; as arguments, its every part is matched with a type, which takes
+    # longer than all the rest.
     if uses_responses(settings):
         asked = _responses_request(settings, messages, response_format)
-        return await client.responses.with_raw_response.create(**asked)
+        return await client.responses.with_raw_response.create(model=settings.model, extra_body=asked)
     asked = _chat_request(settings, messages, response_format)
-    return await client.chat.completions.with_raw_response.create(**asked)
+    return await client.chat.completions.with_raw_response.create(model=settings.model, messages=(), extra_body=asked)
 
 
-def _from_completion(completion: Any, headers: Mapping[str, str]) -> Reply | Failure:
+def _from_completion(completion: Any, headers: Mapping[str, str]) -> Reply | None:
     if not isinstance(completion, ChatCompletion) or not completion.choices:
-        return Failure("server", "the answer is not a completion")
+        return None
     choice, usage = completion.choices[0], completion.usage
     details = usage.prompt_tokens_details if usage else None
     return Reply(
@@ -158,7 +164,7 @@ def _from_completion(completion: Any, headers: Mapping[str, str]) -> Reply | Fai
         request_tokens=usage.prompt_tokens if usage else None,
         reply_tokens=usage.completion_tokens if usage else None,
         cached_tokens=(details.cached_tokens or 0) if details else 0,
-        stated=_stated(headers),
+        stated=stated_limits(headers),
     )
 
 
@@ -214,9 +220,9 @@ def _responses_request(
     return request if settings.temperature is None else {**request, "temperature": settings.temperature}
 
 
-def _from_response(response: Response, headers: Mapping[str, str]) -> Reply | Failure:
+def _from_response(response: Any, headers: Mapping[str, str]) -> Reply | None:
     if response.status not in ("completed", "incomplete"):
-        return Failure("server", "the answer is not a completed response")
+        return None
     reason = response.incomplete_details.reason if response.incomplete_details else None
     parts = [part for item in response.output if item.type == "message" for part in item.content]
     refusals = [part.refusal for part in parts if part.type == "refusal"]
@@ -228,7 +234,7 @@ def _from_response(response: Response, headers: Mapping[str, str]) -> Reply | Fa
         request_tokens=usage.input_tokens if usage else None,
         reply_tokens=usage.output_tokens if usage else None,
         cached_tokens=(usage.input_tokens_details.cached_tokens or 0) if usage and usage.input_tokens_details else 0,
-        stated=_stated(headers),
+        stated=stated_limits(headers),
     )
 
 
@@ -242,10 +248,13 @@ def _failure(error: openai.APIStatusError, settings: ModelSettings) -> Failure:
         spare = [headers.get(f"x-ratelimit-remaining-{kind}", "") for kind in ("requests", "tokens")]
         told = [left for left in spare if left]
         ours = not told or not all(left.isdigit() and int(left) > 0 for left in told)
-        return Failure("rate" if ours else "busy", detail, _retry_after(headers), _stated(headers))
+        return Failure("rate" if ours else "busy", detail, retry_after_seconds(headers), stated_limits(headers))
+    said = error.response.text[:_KEPT_CHARACTERS]
     if status >= 500 or status in (408, 409):
-        return Failure("server", detail, _retry_after(headers), _stated(headers))
-    return Failure("filtered" if code in _FILTER_CODES else "rejected", detail, stated=_stated(headers))
+        return Failure("server", detail, retry_after_seconds(headers), stated_limits(headers), said)
+    return Failure(
+        "filtered" if code in _FILTER_CODES else "rejected", detail, stated=stated_limits(headers), reply=said
+    )
 
 
 def _unusable(error: openai.APIStatusError, settings: ModelSettings) -> AnnotatorError:
@@ -262,38 +271,3 @@ def _unusable(error: openai.APIStatusError, settings: ModelSettings) -> Annotato
         problem = f"the annotator '{name}' knows no model '{settings.model}'"
         remedy = "Correct its model or base_url, and use a new run directory."
     return AnnotatorError(f"{problem} (HTTP {status}: {error.message})", remedy)
-
-
-def _stated(headers: Mapping[str, str]) -> tuple[float | None, float | None]:
-    def number(name: str) -> float | None:
-        text = headers.get(name, "")
-        return float(text) if text.isdigit() else None
-
-    return number("x-ratelimit-limit-requests"), number("x-ratelimit-limit-tokens")
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds to wait, from retry-after-ms, retry-after (seconds or a date) or the reset of a limit that is used up."""
-    milliseconds, after = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
-    if re.fullmatch(r"\d+(\.\d+)?", milliseconds):
-        return float(milliseconds) / 1000.0
-    if re.fullmatch(r"\d+(\.\d+)?", after):
-        return float(after)
-    if after:
-        try:
-            return max(0.0, (parsedate_to_datetime(after) - datetime.now(UTC)).total_seconds())
-        except (TypeError, ValueError):
-            return 0.0
-    used_up = [kind for kind in ("requests", "tokens") if headers.get(f"x-ratelimit-remaining-{kind}") == "0"]
-    return max((duration_seconds(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in used_up), default=0.0)
-
-
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def duration_seconds(text: str) -> float:
-    """Seconds of a duration as rate-limit headers write it: `120ms`, `1s`, `6m0s`, `1h2m3.5s`; 0 for anything else."""
-    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
-        return 0.0
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
-    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)

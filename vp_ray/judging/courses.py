@@ -38,6 +38,8 @@ class Course:
     request_tokens: int = 0
     reply_tokens: int = 0
     cost_usd: float = 0.0
+    reply: str | None = None
+    """What the model, or the server in its place, said last, whatever became of it."""
 
     def book(self, reply: Reply, sent_tokens: int, price: Price) -> float:
         """Counts a reply, by our own estimates where the server counted nothing; what it cost."""
@@ -59,23 +61,24 @@ class Registrar(Generic[Item]):
     def read(self, item: Item, course: Course, reply: Reply) -> dict[str, Any] | None:
         """The row for a reply, or None when the model is asked once more for one that can be read."""
         course.attempts += 1
+        course.reply = reply.refusal or reply.text
         if reply.refusal:
-            return self.row(item, course, Status.REFUSED, reply=reply.refusal)
+            return self.row(item, course, Status.REFUSED)
         if reply.finish_reason == "content_filter":
-            return self.row(item, course, Status.CONTENT_FILTERED, reply=reply.text)
+            return self.row(item, course, Status.CONTENT_FILTERED)
         try:
             answer = self._form.read(item, reply.text)
         except UnreadableReplyError as error:
             if reply.finish_reason == "length":
-                return self.row(item, course, Status.TRUNCATED, reply=reply.text, error=str(error))
+                return self.row(item, course, Status.TRUNCATED, error=str(error))
             if course.said or course.attempts >= self._settings.max_attempts:
-                return self.row(item, course, Status.UNREADABLE, reply=reply.text, error=str(error))
+                return self.row(item, course, Status.UNREADABLE, error=str(error))
             course.said = [
                 {"role": "assistant", "content": reply.text},
                 {"role": "user", "content": f"This cannot be read: {error}. Give the whole answer in the schema."},
             ]
             return None
-        return self.row(item, course, Status.SCORED, reply=reply.text, answer=answer)
+        return self.row(item, course, Status.SCORED, answer=answer)
 
     def row(
         self,
@@ -83,7 +86,6 @@ class Registrar(Generic[Item]):
         course: Course,
         status: Status,
         *,
-        reply: str | None = None,
         error: str | None = None,
         answer: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
@@ -93,7 +95,7 @@ class Registrar(Generic[Item]):
             **(answer or {}),
             "annotator": self._settings.name,
             "status": str(status),
-            "reply": reply,
+            "reply": course.reply,
             "error": error,
             "request_tokens": course.request_tokens,
             "reply_tokens": course.reply_tokens,

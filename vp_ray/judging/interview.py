@@ -104,7 +104,9 @@ class Interviewer(Generic[Item]):
         elif outcome.failing == "busy":
             turned_away = True
         elif outcome.failing == "timeout":
+            # An answer that comes too late may be billed all the same: the budget counts it at its dearest.
             cost = held
+            course.cost_usd += cost
         settled = Settled(
             lease,
             cost,
@@ -123,6 +125,7 @@ class Interviewer(Generic[Item]):
         """The row for a failure that stands, or None for one that is tried again."""
         if failure.error is not None:
             raise failure.error
+        course.reply = failure.reply or course.reply
         if failure.failing in ("rate", "busy"):
             self._last_sign = time.monotonic()
             course.refusals += 1

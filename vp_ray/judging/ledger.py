@@ -91,7 +91,8 @@ class LedgerWriter:
             self._file = None
 
 
-def _lines(folder: Folder) -> Iterator[dict[str, Any]]:
+def ledger_rows(folder: Folder) -> Iterator[dict[str, Any]]:
+    """Every row that is whole, file by file, also those that a better answer replaced."""
     for name in folder.names():
         if not name.endswith(".jsonl"):
             continue
@@ -106,14 +107,14 @@ def _lines(folder: Folder) -> Iterator[dict[str, Any]]:
 
 def answered(folder: Folder) -> set[str]:
     """Ids of the judgements that need not be asked again."""
-    return {row["judgement_id"] for row in _lines(folder) if row["status"] not in UNANSWERED}
+    return {row["judgement_id"] for row in ledger_rows(folder) if row["status"] not in UNANSWERED}
 
 
 def open_retry(folder: Folder, statuses: Collection[str]) -> dict[str, int]:
     """What is to be asked again: judgements that ended with one of these statuses, and how often each was asked."""
     counts: Counter[str] = Counter()
     rows: dict[str, dict[str, Any]] = {}
-    for row in _lines(folder):
+    for row in ledger_rows(folder):
         counts[row["judgement_id"]] += 1
         rows[row["judgement_id"]] = _better(rows.get(row["judgement_id"]), row)
     return {name: counts[name] for name, row in rows.items() if row["status"] in statuses}
@@ -121,7 +122,7 @@ def open_retry(folder: Folder, statuses: Collection[str]) -> dict[str, int]:
 
 def asked_again(folder: Folder, retry: Mapping[str, int]) -> set[str]:
     """Those of a retry that have an answer since it was opened."""
-    counts = Counter(row["judgement_id"] for row in _lines(folder) if row["status"] not in UNANSWERED)
+    counts = Counter(row["judgement_id"] for row in ledger_rows(folder) if row["status"] not in UNANSWERED)
     return {name for name, before in retry.items() if counts[name] > before}
 
 
@@ -135,7 +136,7 @@ def _better(kept: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
 
 def spent_usd(folder: Folder) -> float:
     """What all answers in the ledger cost; unknown costs count as nothing."""
-    return sum(row["cost_usd"] or 0.0 for row in _lines(folder))
+    return sum(row["cost_usd"] or 0.0 for row in ledger_rows(folder))
 
 
 def read_ledger(folder: Folder) -> pa.Table:
@@ -144,7 +145,7 @@ def read_ledger(folder: Folder) -> pa.Table:
     Levels stand before another answer of the same id, and that before none; among equals, the one read last.
     """
     chunks, rows = [], []
-    for row in _lines(folder):
+    for row in ledger_rows(folder):
         rows.append({name: row.get(name) for name in JUDGEMENTS.names})
         if len(rows) == _CHUNK_ROWS:
             chunks.append(pa.Table.from_pylist(rows, schema=JUDGEMENTS))

@@ -50,3 +50,8 @@ def price_of(settings: ModelSettings) -> Price | None:
         return FREE
     known = [name for name in _PRICES if settings.model == name or settings.model.startswith(f"{name}-20")]
     return _PRICES[max(known, key=len)] if known else None
+
+
+def price_date(settings: ModelSettings) -> str:
+    """Of when the price is that `price_of` gives: the table's month, or `settings` where it is the user's own."""
+    return "settings" if settings.price is not None else PRICES_AS_OF

@@ -113,10 +113,28 @@ def print_summary(results: Mapping[str, Finished], console: Console) -> None:
         seconds = f"{manifest.seconds:.1f}" + (" (before)" if finished.skipped else "")
         table.add_row(name, rows, seconds, f"{manifest.cost_usd:.4f}" if manifest.cost_usd else "", note)
     console.print(table)
+    for name, finished in results.items():
+        _print_costs(name, finished.manifest, console)
     if "reward" in results:
         _print_cross_validation(results["reward"].manifest, console)
     if "evaluate" in results:
         _print_comparison(results["evaluate"].manifest, console)
+
+
+def _print_costs(name: str, manifest: Manifest, console: Console) -> None:
+    """What was paid, by model and day; nothing where nothing was."""
+    paid = [row for row in manifest.figures.get("costs") or () if row["cost_usd"]]
+    if not paid:
+        return
+    table = Table(box=None, pad_edge=False, title=f"What {name} cost", title_justify="left")
+    for column in ("model", "day", "prices of"):
+        table.add_column(column)
+    for column in ("answers", "tokens sent", "tokens back", "usd"):
+        table.add_column(column, justify="right")
+    for row in paid:
+        counts = (f"{row[key]:,}" for key in ("answers", "request_tokens", "reply_tokens"))
+        table.add_row(row["model"], row["day"] or "?", row["prices_as_of"] or "?", *counts, f"{row['cost_usd']:.4f}")
+    console.print(table)
 
 
 def _notes(name: str, manifest: Manifest) -> Iterator[str]:

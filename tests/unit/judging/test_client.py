@@ -14,8 +14,9 @@ import pytest
 from tests.unit.judging.conftest import annotator
 from tests.unit.judging.scripted_server import ScriptedServer, problem
 from vp_ray.errors import AnnotatorError
-from vp_ray.judging.client import Failure, Reply, account_name, ask, check_annotator, duration_seconds, new_client
+from vp_ray.judging.client import Failure, Reply, account_name, ask, check_annotator, new_client
 from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.rate_headers import duration_seconds
 
 
 class Server(ScriptedServer):

@@ -79,12 +79,29 @@ def test_a_reply_that_stays_unreadable_is_asked_for_twice_and_kept(judge_at: Jud
     assert "not valid JSON" in row["error"]
 
 
-def test_answers_that_do_not_come_in_time_are_timed_out_while_others_come(judge_at: JudgeAt, rubric: Rubric) -> None:
-    settings = annotator(max_attempts=1, timeout_seconds=3.0)
-    with open_judge(settings, judge_at(faults={"timeout": 0.2, "timeout_seconds": 60.0}), rubric) as (judge, _):
-        counts = Counter(row["status"] for row in judge(make_questions(10, settings, rubric)))
+def test_answers_that_do_not_come_in_time_are_timed_out_while_others_come_and_count_at_their_dearest(
+    judge_at: JudgeAt, rubric: Rubric
+) -> None:
+    settings = annotator(max_attempts=1, timeout_seconds=3.0, price=DEAR)
+    with open_judge(settings, judge_at(faults={"timeout": 0.2, "timeout_seconds": 60.0}), rubric) as (judge, gate):
+        rows = judge(make_questions(10, settings, rubric))
+    counts = Counter(row["status"] for row in rows)
     assert set(counts) == {"scored", "timed_out"}
     assert sum(counts.values()) == 20
+    # They may be billed: 1,500 tokens of reply and the request's.
+    assert all(row["cost_usd"] > 0.15 for row in rows if row["status"] == "timed_out")
+    assert gate.spent_usd == pytest.approx(sum(row["cost_usd"] for row in rows))
+
+
+def test_what_a_server_said_instead_of_an_answer_is_kept_in_the_row(rubric: Rubric) -> None:
+    server = ScriptedServer()
+    server.reply(400, problem("invalid_image", "the dog ate it"))
+    with open_judge(annotator(), server.url, rubric) as (judge, _):
+        (row,) = judge(make_questions(1, annotator(), rubric)[:1])
+    server.close()
+    assert row["status"] == "rejected"
+    assert "the dog ate it" in row["reply"]
+    assert "HTTP 400" in row["error"]
 
 
 def test_an_image_that_cannot_be_read_is_rejected_alone_and_nothing_is_sent_for_it(

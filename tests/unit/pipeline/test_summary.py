@@ -53,3 +53,12 @@ def test_cross_validated_accuracies_stand_beside_the_floors() -> None:
     text = shown(reward={"accuracy": {}, "cross_validation": rows})
     assert "vp_score" in text
     assert "[0.550, 0.750]" in text
+
+
+def test_what_was_paid_stands_by_model_and_day_and_nothing_where_nothing_was() -> None:
+    row = {"model": "gpt-4o", "day": "2026-11-25", "prices_as_of": "2026-11", "answers": 1200, "cost_usd": 1.23456}
+    tokens = {"request_tokens": 1_900_000, "reply_tokens": 540_000}
+    text = shown(annotate={"costs": [row | tokens]})
+    assert "What annotate cost" in text
+    assert "gpt-4o  2026-11-25  2026-11      1,200    1,900,000      540,000  1.2346" in text
+    assert "cost" not in shown(annotate={"costs": [row | tokens | {"cost_usd": 0.0}]})

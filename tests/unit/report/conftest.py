@@ -118,6 +118,19 @@ class MadeRun:
             "traffic": {"judge": {"requests": 80, "refused_by_rate": 1, "share_of_rate_used": 0.993}},
             "flip_rate_by_aspect": dict.fromkeys(ASPECTS, 0.06),
             "kappa_by_aspect": dict.fromkeys(ASPECTS, 0.81) | {"harmlessness": None},
+            "costs": [
+                {
+                    "annotator": "judge",
+                    "model": "gpt-4o",
+                    "day": "2026-11-25",
+                    "prices_as_of": "2026-11",
+                    "answers": len(rows),
+                    "attempts": len(rows),
+                    "request_tokens": 1000,
+                    "reply_tokens": 100,
+                    "cost_usd": 0.0312,
+                }
+            ],
             "slot_bias": {"judge": {aspect: [0.21, -0.02, -0.04, -0.15] for aspect in ASPECTS}},
         }
         counts = {"scored": scored, "refused": len(rows) - scored}

@@ -135,6 +135,8 @@ def test_levels_are_counted_by_aspect_and_sum_to_one(finished_run: RunFolder) ->
     assert (panel.statuses[0].rate_share, panel.statuses[0].refused_by_rate) == (0.993, 1)
     assert [one.kappa for one in panel.steadiness] == [0.81, 0.81, 0.81, None]
     assert panel.biases[0].effects == (0.21, -0.02, -0.04, -0.15)
+    (cost,) = panel.costs
+    assert (cost.model, cost.day, cost.tokens, cost.cost_usd) == ("gpt-4o", "2026-11-25", 1100, 0.0312)
 
 
 def test_only_charts_with_numbers_are_drawn() -> None:

@@ -29,6 +29,20 @@ class StatusLine:
 
 
 @dataclass(frozen=True, slots=True)
+class DayCost:
+    """What one model was paid on one day."""
+
+    model: str
+    day: str | None
+    prices_as_of: str | None
+    """The date of the price table, or `settings`."""
+    answers: int
+    tokens: int
+    """Sent and back."""
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class LevelUse:
     """How often one annotator gave each level in one aspect."""
 
@@ -64,6 +78,7 @@ class Annotators:
     """The panel."""
 
     statuses: tuple[StatusLine, ...]
+    costs: tuple[DayCost, ...]
     levels: tuple[LevelUse, ...]
     steadiness: tuple[Steadiness, ...]
     biases: tuple[SlotBias, ...]
@@ -100,6 +115,18 @@ def annotators(reader: RunReader) -> Annotators | None:
     flips, kappas = _mapping(figures, "flip_rate_by_aspect"), _mapping(figures, "kappa_by_aspect")
     return Annotators(
         statuses=lines,
+        costs=tuple(
+            DayCost(
+                row["model"],
+                row["day"],
+                row["prices_as_of"],
+                row["answers"],
+                row["request_tokens"] + row["reply_tokens"],
+                row["cost_usd"],
+            )
+            for row in figures.get("costs") or ()
+            if row["cost_usd"] != 0
+        ),
         levels=tuple(_level_use(reader)),
         steadiness=tuple(
             Steadiness(aspect, flips.get(aspect), kappas.get(aspect))
