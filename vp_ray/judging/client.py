@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from vp_ray.judging.rate_headers import retry_after_seconds, stated_limits
 Failing = Literal["rate", "busy", "timeout", "server", "connection", "filtered", "rejected", "fatal"]
 """Why there is no answer. `rate` is our own rate; `busy` a 429 although the stated limits were not reached; `filtered`
 and `rejected` concern this request alone; `fatal` concerns all requests."""
+
+BatchEndpoint = Literal["/v1/chat/completions", "/v1/responses"]
 
 _RESPONSES_ONLY: Final = re.compile(r"(o1-pro|o3-pro|gpt-5(\.\d+)?-(pro|codex))")
 """Models that chat completions do not serve (2026-11)."""
@@ -108,7 +111,7 @@ async def _check(settings: ModelSettings, base_url: str) -> None:
                 "Start it or correct its base_url, then start the run again: it goes on from here.",
             ) from None
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise _unusable(error, settings) from None
+            raise unusable(error, settings) from None
         except openai.OpenAIError:
             return
 
@@ -128,13 +131,40 @@ async def ask(
     except openai.APIConnectionError as error:
         return Failure("connection", str(error.__cause__ or error))
     except openai.APIStatusError as error:
-        return _failure(error, settings)
+        return failure_of_error(error, settings)
     except (openai.OpenAIError, ValueError) as error:
         return Failure("server", f"the answer is not a completion: {error}")
     read = _from_response if isinstance(answer, Response) else _from_completion
     return read(answer, raw.headers) or Failure(
         "server", "the answer is not a completion", reply=raw.text[:_KEPT_CHARACTERS]
     )
+
+
+def batch_request(
+    settings: ModelSettings, messages: list[dict[str, Any]], response_format: dict[str, Any]
+) -> tuple[BatchEndpoint, dict[str, Any]]:
+    """The endpoint and the body of one request, as a line of a batch has them."""
+    if uses_responses(settings):
+        return "/v1/responses", _responses_request(settings, messages, response_format)
+    return "/v1/chat/completions", _chat_request(settings, messages, response_format)
+
+
+def batch_reply(settings: ModelSettings, status: int, body: Mapping[str, Any]) -> Reply | Failure:
+    """What a line of a batch's output says, in the words of a live answer."""
+    said = json.dumps(body, ensure_ascii=False)[:_KEPT_CHARACTERS]
+    if status != 200:
+        found = body.get("error")
+        error: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+        code, message = str(error.get("code") or ""), str(error.get("message") or body)
+        return _failure(status, code, message, {}, said, settings)
+    try:
+        if uses_responses(settings):
+            answer = _from_response(Response.model_validate(body), {})
+        else:
+            answer = _from_completion(ChatCompletion.model_validate(body), {})
+    except ValueError as error:
+        return Failure("server", f"the answer is not a completion: {error}", reply=said)
+    return answer or Failure("server", "the answer is not a completion", reply=said)
 
 
 async def _send(
@@ -238,18 +268,25 @@ def _from_response(response: Any, headers: Mapping[str, str]) -> Reply | None:
     )
 
 
-def _failure(error: openai.APIStatusError, settings: ModelSettings) -> Failure:
-    code, status, headers = error.code or "", error.status_code, error.response.headers
-    detail = f"HTTP {status}: {error.message}"
+def failure_of_error(error: openai.APIStatusError, settings: ModelSettings) -> Failure:
+    """What an HTTP error says of a request, or of all requests."""
+    response = error.response
+    said = response.text[:_KEPT_CHARACTERS]
+    return _failure(error.status_code, error.code or "", error.message, response.headers, said, settings)
+
+
+def _failure(
+    status: int, code: str, message: str, headers: Mapping[str, str], said: str, settings: ModelSettings
+) -> Failure:
+    detail = f"HTTP {status}: {message}"
     if code in _QUOTA_CODES or code in _MODEL_CODES or status in (401, 403, 404):
-        return Failure("fatal", detail, error=_unusable(error, settings))
+        return Failure("fatal", detail, error=_unusable(status, code, message, settings))
     if status == 429:
         # A server may limit only one of them, and state only that.
         spare = [headers.get(f"x-ratelimit-remaining-{kind}", "") for kind in ("requests", "tokens")]
         told = [left for left in spare if left]
         ours = not told or not all(left.isdigit() and int(left) > 0 for left in told)
         return Failure("rate" if ours else "busy", detail, retry_after_seconds(headers), stated_limits(headers))
-    said = error.response.text[:_KEPT_CHARACTERS]
     if status >= 500 or status in (408, 409):
         return Failure("server", detail, retry_after_seconds(headers), stated_limits(headers), said)
     return Failure(
@@ -257,9 +294,13 @@ def _failure(error: openai.APIStatusError, settings: ModelSettings) -> Failure:
     )
 
 
-def _unusable(error: openai.APIStatusError, settings: ModelSettings) -> AnnotatorError:
-    code, status, name = error.code or "", error.status_code, settings.name
-    again = "then start the run again: it goes on from here."
+def unusable(error: openai.APIStatusError, settings: ModelSettings) -> AnnotatorError:
+    """What stops the run when a server refuses everybody: key, access, model or quota."""
+    return _unusable(error.status_code, error.code or "", error.message, settings)
+
+
+def _unusable(status: int, code: str, message: str, settings: ModelSettings) -> AnnotatorError:
+    name, again = settings.name, "then start the run again: it goes on from here."
     if code in _QUOTA_CODES:
         problem, remedy = f"the annotator '{name}' has no quota left", f"Add credit to its account, {again}"
     elif status == 401:
@@ -270,4 +311,4 @@ def _unusable(error: openai.APIStatusError, settings: ModelSettings) -> Annotato
     else:
         problem = f"the annotator '{name}' knows no model '{settings.model}'"
         remedy = "Correct its model or base_url, and use a new run directory."
-    return AnnotatorError(f"{problem} (HTTP {status}: {error.message})", remedy)
+    return AnnotatorError(f"{problem} (HTTP {status}: {message})", remedy)

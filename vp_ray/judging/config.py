@@ -25,6 +25,8 @@ class PriceSettings(Settings):
     """Price of a million tokens that come back."""
     cached_usd_per_million_tokens: float | None = Field(None, ge=0)
     """Price of a million sent tokens that were cached; the full price where it is not set."""
+    batch_share: float | None = Field(None, ge=0, le=1)
+    """What batches cost as a share of that; the table's half where it is not set."""
 
 
 class ModelSettings(Settings):
@@ -99,10 +101,23 @@ class ModelSettings(Settings):
         return self
 
 
+class BatchSettings(Settings):
+    """How judgements go through `/v1/batches`: at half the price, within a day."""
+
+    operational: ClassVar[frozenset[str]] = frozenset({"requests_per_file", "megabytes_per_file", "poll_seconds"})
+
+    requests_per_file: int = Field(50_000, ge=1, le=50_000)
+    """Most requests of one file; providers take no more than 50,000."""
+    megabytes_per_file: float = Field(200.0, gt=0, le=200)
+    """Most megabytes (10^6 bytes) of one file; providers take no more than 200."""
+    poll_seconds: float = Field(30.0, gt=0)
+    """How often the state of the batches is asked."""
+
+
 class AnnotatorSettings(ModelSettings):
     """One multimodal model that judges images, and how it is sent them."""
 
-    operational: ClassVar[frozenset[str]] = ModelSettings.operational | {"image_tokens"}
+    operational: ClassVar[frozenset[str]] = ModelSettings.operational | {"batch", "image_tokens"}
 
     image_side_pixels: int = Field(512, ge=16, le=4096)
     """Images with a longer side are shrunk to this before they are sent."""
@@ -114,3 +129,11 @@ class AnnotatorSettings(ModelSettings):
     """The `detail` of OpenAI's image parts."""
     image_tokens: int | None = Field(None, ge=0)
     """Tokens of one image as it is sent, where the package's dated table is wrong or does not know the model."""
+    batch: BatchSettings | None = None
+    """Set, if only to `{}`: judgements are sent as batches, within a day and at half the price."""
+
+    @model_validator(mode="after")
+    def _batches_are_served(self) -> AnnotatorSettings:
+        if self.batch is not None and self.azure_api_version is not None:
+            raise ValueError("batch needs an address without azure_api_version: base_url is then .../openai/v1")
+        return self

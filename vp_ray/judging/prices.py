@@ -17,6 +17,14 @@ class Price:
     request: float
     reply: float
     cached: float
+    batch_share: float = 0.5
+    """What a batch costs as a share of this."""
+
+    @property
+    def batched(self) -> Price:
+        """The price of requests that go in batches."""
+        share = self.batch_share
+        return Price(self.request * share, self.reply * share, self.cached * share, 1.0)
 
     def cost_usd(self, request_tokens: int, reply_tokens: int, cached_tokens: int = 0) -> float:
         """What an answer cost; cached tokens are part of the request's."""
@@ -33,6 +41,7 @@ _PRICES: Final = {
     "gpt-4.1-mini": Price(0.40, 1.60, 0.10),
     "gpt-4.1-nano": Price(0.10, 0.40, 0.025),
     "gpt-5.4-nano": Price(0.20, 1.25, 0.02),
+    "omni-moderation": FREE,
 }
 
 
@@ -45,10 +54,15 @@ def price_of(settings: ModelSettings) -> Price | None:
     if own is not None:
         cached = own.cached_usd_per_million_tokens
         request = own.request_usd_per_million_tokens
-        return Price(request, own.reply_usd_per_million_tokens, request if cached is None else cached)
+        share = 0.5 if own.batch_share is None else own.batch_share
+        return Price(request, own.reply_usd_per_million_tokens, request if cached is None else cached, share)
     if settings.base_url == EMBEDDED:
         return FREE
-    known = [name for name in _PRICES if settings.model == name or settings.model.startswith(f"{name}-20")]
+    known = [
+        name
+        for name in _PRICES
+        if settings.model == name or settings.model.startswith((f"{name}-20", f"{name}-latest"))
+    ]
     return _PRICES[max(known, key=len)] if known else None
 
 

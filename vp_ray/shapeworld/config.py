@@ -42,6 +42,25 @@ class FaultSettings(Settings):
         return {name: value for name, value in self if name != "timeout_seconds"}
 
 
+class BatchDeskSettings(Settings):
+    """How the judge serves `/v1/batches`, and what goes wrong there on purpose."""
+
+    seconds: float = Field(0.0, ge=0)
+    """How long a batch is under way before its lines are answered."""
+    max_requests: int = Field(50_000, ge=1)
+    """A batch with more lines fails."""
+    max_megabytes: float = Field(200.0, gt=0)
+    """A larger file (in 10^6 bytes) is refused."""
+    queue_tokens: int = Field(0, ge=0)
+    """Tokens of all batches under way together; one that would pass it fails with `token_limit_exceeded`. 0 is none."""
+    expired_lines: float = Field(0.0, ge=0, le=1)
+    """Share of the lines that are not answered before their batch expires."""
+    failed_batches: float = Field(0.0, ge=0, le=1)
+    """Share of the batches that fail their validation as a whole."""
+    failed_lines: float = Field(0.0, ge=0, le=1)
+    """Share of the lines that fail the validation of their batch."""
+
+
 class JudgeSettings(Settings):
     """The embedded judge, an OpenAI-compatible server."""
 
@@ -75,6 +94,8 @@ class JudgeSettings(Settings):
     """Requests after which the account's quota is used up (429 `insufficient_quota`); 0 is none."""
     faults: FaultSettings = FaultSettings()
     """What goes wrong on purpose."""
+    batches: BatchDeskSettings = BatchDeskSettings()
+    """Files and batches."""
 
     @model_validator(mode="after")
     def _no_setting_without_effect(self) -> JudgeSettings:

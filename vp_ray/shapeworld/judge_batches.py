@@ -14,18 +14,22 @@ from email.parser import BytesParser
 from itertools import count
 from typing import Any, Final
 
+from vp_ray.ids import uniform_from
+from vp_ray.shapeworld.config import BatchDeskSettings
 from vp_ray.shapeworld.judge_errors import RequestError
+from vp_ray.shapeworld.judge_requests import sent_tokens
 from vp_ray.shapeworld.judge_service import JudgeService
 
 ENDPOINT: Final = "/v1/chat/completions"
-MAX_LINES: Final = 50_000
 _WINDOW_SECONDS: Final = 24 * 3600
 
 
 @dataclass(slots=True)
 class _Batch:
     fields: dict[str, Any]
+    number: int
     stopping: bool = False
+    tokens: int = 0
     done: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"completed": [], "failed": []})
 
 
@@ -50,14 +54,18 @@ class BatchDesk:
     """Takes files and batches in, works through them in the background and hands results out."""
 
     def __init__(self, service: JudgeService) -> None:
-        self._service = service
+        self._service, self._settings = service, service.settings.batches
+        self._seed = service.settings.seed
         self._numbers = count(1)
         self._files: dict[str, tuple[dict[str, Any], bytes]] = {}
         self._batches: dict[str, _Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_file(self, name: str, purpose: str, data: bytes) -> dict[str, Any]:
-        """The file object of what was uploaded or made."""
+        """The file object of what was uploaded or made; raises `RequestError` for what is too large."""
+        if purpose == "batch" and len(data) > self._settings.max_megabytes * 1e6:
+            message = f"The file has {len(data)} bytes, more than {self._settings.max_megabytes:g} MB"
+            raise RequestError(message, "file_too_large", "file", 413)
         fields: dict[str, Any] = {
             "id": f"file-{next(self._numbers)}",
             "object": "file",
@@ -93,8 +101,9 @@ class BatchDesk:
             raise RequestError("'completion_window' must be 24h", "invalid_value", "completion_window")
         _, data = self.file(str(asked.get("input_file_id")))
         now = int(time.time())
+        number = next(self._numbers)
         fields: dict[str, Any] = {
-            "id": f"batch_{next(self._numbers)}",
+            "id": f"batch_{number}",
             "object": "batch",
             "endpoint": ENDPOINT,
             "input_file_id": asked["input_file_id"],
@@ -108,7 +117,7 @@ class BatchDesk:
             "errors": None,
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
         }
-        batch = _Batch(fields)
+        batch = _Batch(fields, number)
         self._batches[str(fields["id"])] = batch
         task = asyncio.get_running_loop().create_task(self._work(batch, data))
         self._tasks.add(task)
@@ -134,34 +143,80 @@ class BatchDesk:
         return fields
 
     async def _work(self, batch: _Batch, data: bytes) -> None:
-        lines, errors = _read_lines(data)
+        lines, errors = _read_lines(data, self._settings)
+        errors = errors or self._invalid(batch, lines)
         if errors:
             batch.fields.update(status="failed", failed_at=int(time.time()), errors={"object": "list", "data": errors})
             return
-        counts = batch.fields["request_counts"]
-        counts["total"] = len(lines)
+        batch.fields["request_counts"]["total"] = len(lines)
         if not batch.stopping:
             batch.fields.update(status="in_progress", in_progress_at=int(time.time()))
+        await asyncio.sleep(self._settings.seconds)
+        share = self._settings.expired_lines
+        expired = {line["custom_id"] for line in lines if self._meets(share, "expiry", batch, line)}
         for line in lines:
             if batch.stopping:
                 break
-            reply = await self._service.batched(line["body"])
-            outcome = "completed" if reply.status == 200 else "failed"
-            response = {"status_code": reply.status, "request_id": f"req_{next(self._numbers)}", "body": reply.body}
-            row = {"id": f"batch_req_{next(self._numbers)}", "custom_id": line["custom_id"], "response": response}
-            batch.done[outcome].append({**row, "error": None})
-            counts[outcome] += 1
+            if line["custom_id"] not in expired:
+                await self._answer(batch, line)
+        ending = "cancelled" if batch.stopping else "expired" if expired else "completed"
+        if ending != "completed":
+            self._set_apart(batch, lines, ending)
+        if ending == "completed":
+            batch.fields.update(status="finalizing", finalizing_at=int(time.time()))
+            await asyncio.sleep(0)
         for outcome, key in (("completed", "output_file_id"), ("failed", "error_file_id")):
             if batch.done[outcome]:
                 content = "".join(json.dumps(row) + "\n" for row in batch.done[outcome]).encode()
-                batch.fields[key] = self.add_file(f"{batch.fields['id']}_{outcome}.jsonl", "batch_output", content)[
-                    "id"
-                ]
-        ending = "cancelled" if batch.stopping else "completed"
+                made = self.add_file(f"{batch.fields['id']}_{outcome}.jsonl", "batch_output", content)
+                batch.fields[key] = made["id"]
+        batch.tokens = 0
         batch.fields.update({"status": ending, f"{ending}_at": int(time.time())})
 
+    async def _answer(self, batch: _Batch, line: dict[str, Any]) -> None:
+        reply = await self._service.batched(line["body"])
+        outcome = "completed" if reply.status == 200 else "failed"
+        response = {"status_code": reply.status, "request_id": f"req_{next(self._numbers)}", "body": reply.body}
+        batch.done[outcome].append(self._row(line, response, None))
+        batch.fields["request_counts"][outcome] += 1
 
-def _read_lines(data: bytes) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _set_apart(self, batch: _Batch, lines: list[dict[str, Any]], ending: str) -> None:
+        """Puts the lines that were not answered into the error file, as providers do."""
+        done = {row["custom_id"] for rows in batch.done.values() for row in rows}
+        error = {"code": f"batch_{ending}", "message": f"This request was not executed: the batch is {ending}."}
+        batch.done["failed"] += [self._row(line, None, error) for line in lines if line["custom_id"] not in done]
+
+    def _row(self, line: dict[str, Any], response: Any, error: Any) -> dict[str, Any]:
+        name = f"batch_req_{next(self._numbers)}"
+        return {"id": name, "custom_id": line["custom_id"], "response": response, "error": error}
+
+    def _meets(self, share: float, what: str, batch: _Batch, line: dict[str, Any] | None = None) -> bool:
+        own = "" if line is None else line["custom_id"]
+        return share > 0 and uniform_from(self._seed, "judge-batch", what, batch.number, own) < share
+
+    def _invalid(self, batch: _Batch, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the validation of a batch of well-formed lines finds: by chance, or since the queue is full."""
+        if self._meets(self._settings.failed_batches, "batch", batch):
+            return [{"code": "invalid_file", "line": None, "message": "The file could not be validated."}]
+        faulty = [
+            {"code": "invalid_request", "line": number, "message": "This line could not be validated."}
+            for number, line in enumerate(lines, 1)
+            if self._meets(self._settings.failed_lines, "line", batch, line)
+        ]
+        if faulty or not self._settings.queue_tokens:
+            return faulty
+        try:
+            batch.tokens = sum(sent_tokens(line["body"]) for line in lines)
+        except RequestError as error:
+            return [{"code": error.code, "line": None, "message": error.message}]
+        if sum(other.tokens for other in self._batches.values()) <= self._settings.queue_tokens:
+            return []
+        batch.tokens = 0
+        message = f"Enqueued token limit reached: {self._settings.queue_tokens} tokens."
+        return [{"code": "token_limit_exceeded", "line": None, "message": message}]
+
+
+def _read_lines(data: bytes, settings: BatchDeskSettings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The requests of a batch file, and what is wrong with it line by line."""
     lines: list[dict[str, Any]] = []
     errors: list[dict[str, Any]] = []
@@ -186,7 +241,11 @@ def _read_lines(data: bytes) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
                 errors.append({"code": "invalid_request", "line": number, "message": message})
     if not lines and not errors:
         errors.append({"code": "empty_file", "line": None, "message": "The file has no requests."})
-    if len(lines) > MAX_LINES:
-        message = f"The file has {len(lines)} requests, more than {MAX_LINES}."
+    models = {line["body"].get("model") for line in lines}
+    if len(models) > 1:
+        message = f"All requests of a batch must name one model, not {len(models)}."
+        errors.append({"code": "mismatched_model", "line": None, "message": message})
+    if len(lines) > settings.max_requests:
+        message = f"The file has {len(lines)} requests, more than {settings.max_requests}."
         errors.append({"code": "too_many_requests", "line": None, "message": message})
     return lines, errors

@@ -58,7 +58,7 @@ def test_a_batch_answers_as_live_requests_do_and_sets_failed_lines_apart(
     client: OpenAI, pictures: Pictures, request_of: RequestMaker
 ) -> None:
     requests = [request_of(prompt_of(pictures[0][n]), pictures[2][n : n + 2]) for n in range(5)]
-    bad = {**requests[0], "model": "gpt-4o"}
+    bad = {**requests[0], "messages": []}
     batch = ended(client, started(client, [*(line(f"row-{n}", r) for n, r in enumerate(requests)), line("bad", bad)]))
     assert batch.status == "completed"
     assert batch.metadata == {"group": "first"}
@@ -70,7 +70,7 @@ def test_a_batch_answers_as_live_requests_do_and_sets_failed_lines_apart(
         live = client.chat.completions.create(**request).choices[0].message.content
         assert good[f"row-{number}"]["response"]["body"]["choices"][0]["message"]["content"] == live
     failed = rows(client, batch.error_file_id)["bad"]["response"]
-    assert (failed["status_code"], failed["body"]["error"]["code"]) == (404, "model_not_found")
+    assert (failed["status_code"], failed["body"]["error"]["code"]) == (400, "invalid_messages")
     assert batch.id in [known.id for known in client.batches.list()]
 
 
@@ -81,6 +81,7 @@ def test_a_batch_answers_as_live_requests_do_and_sets_failed_lines_apart(
         (["{"], "invalid_json_line"),
         (['{"custom_id": "a"}'], "invalid_request"),
         ([line("a", {}), line("a", {})], "duplicate_custom_id"),
+        ([line("a", {"model": "one"}), line("b", {"model": "other"})], "mismatched_model"),
     ],
 )
 def test_a_file_that_is_no_batch_fails_with_the_line_that_is_wrong(client: OpenAI, lines: list[str], code: str) -> None:
