@@ -17,6 +17,7 @@ import pytest
 
 from tests.ray.annotating_process import SETTINGS
 from tests.small_runs import small_run
+from vp_ray.annotate.batches import under_way
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.job import run
 from vp_ray.errors import AnnotatorError, BudgetError, SettingsError
@@ -135,3 +136,26 @@ def test_what_cannot_work_is_refused_before_an_actor_starts(tmp_path: Path, loca
     elsewhere = {"base_url": "http://127.0.0.1:9/v1", "model": "unpriced"}
     with pytest.raises(SettingsError, match=r"price of 'unpriced' is not known.*Set the annotator's price"):
         run(settings(elsewhere, budget_usd=1.0), folder, None)
+
+
+def test_batches_run_beside_live_annotators_and_are_collected_when_batches_are_turned_off(
+    tmp_path: Path, local_ray: None
+) -> None:
+    folder = small_run(tmp_path / "run", prompts=6)
+    ledger = folder.stage("annotate") / "ledger"
+    price = {"request_usd_per_million_tokens": 100, "reply_usd_per_million_tokens": 100}
+    live = {**SETTINGS["annotators"][0], "price": price}
+    batched = {**live, "name": "batched", "batch": {"requests_per_file": 5, "poll_seconds": 0.1}}
+    with running_judge(JudgeSettings.load({"batches": {"seconds": 1.0}})) as url:
+        # What is held for the batches is not there for the live annotator: it has hardly anything to spend.
+        with pytest.raises(BudgetError):
+            run(AnnotateSettings.load({**SETTINGS, "annotators": [batched, live], "budget_usd": 1.3}), folder, url)
+        sent = under_way(AnnotateSettings.load({**SETTINGS, "annotators": [batched]}), folder.stage("annotate"))
+        assert sent
+        assert not sent & answered(ledger)
+        plain = {**batched, "batch": None}
+        outcome = run(AnnotateSettings.load({**SETTINGS, "annotators": [plain, live]}), folder, url)
+        assert stats(url)["requests"] == 24, "no answer is paid twice"
+    assert outcome.rows == {"scored": 24}
+    assert sent <= answered(ledger)
+    assert set(outcome.figures["traffic"]) == {"batched", "judge"}

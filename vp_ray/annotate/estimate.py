@@ -10,6 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vp_ray.annotate.batches import under_way
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.planning import Planned, index_images, plan, shards
 from vp_ray.errors import SettingsError
@@ -37,18 +38,19 @@ class Estimate:
     cost_usd: float | None
     """None where the price is not known."""
     hours: float | None
-    """None where no rate is set."""
+    """None where no rate is set, or where batches take up to a day each."""
 
 
 def estimate(settings: AnnotateSettings, run: RunFolder, tier: tuple[float, float] | None = None) -> list[Estimate]:
-    """What is not in the ledger yet, with tokens by a sample of the very requests that will be sent.
+    """What is neither in the ledger nor under way in a batch, with tokens by a sample of the very requests to be sent.
 
     `tier` is requests and tokens a minute instead of each annotator's own. Raises `StorageError` while there are no
     images.
     """
     rubric, images = Rubric.load(settings.rubric, settings.mode), run.source("generate") / "images"
     ledger = (run.stage("annotate") / "ledger").make()
-    index, done, kept = index_images(images), answered(ledger), read_ledger(ledger)
+    index, kept = index_images(images), read_ledger(ledger)
+    done = answered(ledger) | under_way(settings, run.stage("annotate"))
     by_annotator: dict[str, list[Planned]] = {item.name: [] for item in settings.annotators}
     for item in plan(index, settings, rubric):
         if item.judgement_id not in done:
@@ -62,6 +64,8 @@ def estimate(settings: AnnotateSettings, run: RunFolder, tier: tuple[float, floa
         tokens = _mean([_tokens(item, annotator, rubric, index, reader) for item in sample])
         reply = _reply_tokens(annotator, sample, kept)
         price = price_of(annotator)
+        if price is not None and annotator.batch is not None:
+            price = price.batched
         found.append(
             Estimate(
                 annotator.name,
@@ -69,7 +73,9 @@ def estimate(settings: AnnotateSettings, run: RunFolder, tier: tuple[float, floa
                 round(len(planned) * tokens),
                 round(len(planned) * reply),
                 None if price is None else len(planned) * price.cost_usd(round(tokens), round(reply)),
-                _hours(len(planned), tokens + annotator.max_reply_tokens, tier or _own_tier(annotator)),
+                None
+                if annotator.batch is not None
+                else _hours(len(planned), tokens + annotator.max_reply_tokens, tier or _own_tier(annotator)),
             )
         )
     return found

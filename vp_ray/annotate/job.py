@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from vp_ray.annotate.batches import BatchDesk
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.figures import level_figures, order_figures, order_pairs
 from vp_ray.annotate.planning import Planned, index_images, plan, shards
@@ -112,43 +113,60 @@ def _ask(
 ) -> dict[str, Any]:
     """Asks what is missing; the figures of the traffic, None where nothing was asked."""
     ledger = folder / "ledger"
-    retry = folder.read_json(RETRY) if folder.exists(RETRY) else {}
-    done = answered(ledger) - (retry.keys() - asked_again(ledger, retry))
-    done &= {item.judgement_id for item in planned}
-    work = shards(planned, done, index, settings.requests_per_shard)
-    if not work:
+    done = _done(folder, planned)
+    desk = BatchDesk(settings, rubric, urls, images, folder, planned, done, index)
+    if desk.idle and len(done) == len(planned):
         return {"answers_per_minute": None, "traffic": None}
-    _check_budget(settings, ledger)
+    _check_budget(settings, ledger, desk)
     for annotator in settings.annotators:
         check_annotator(annotator, urls[annotator.name])
-    asked, started = 0, time.monotonic()
-    most = max(item.concurrency for item in settings.annotators)
-    with (
-        running_limiter(settings.annotators, settings.budget_usd, ledger, urls) as books,
-        progress("annotate", "answers", len(planned)) as bar,
-    ):
-        arguments = {"settings": settings, "rubric": rubric, "urls": dict(urls), "images": images, "ledger": ledger}
+    with progress("annotate", "answers", len(planned)) as bar:
+        if desk.left_over:
+            desk.collect_left_over(lambda answers, note: bar.update(len(done) + answers, note=note))
+            done = _done(folder, planned)
+            desk = BatchDesk(settings, rubric, urls, images, folder, planned, done, index)
+        work = shards(planned, done | desk.keys, index, settings.requests_per_shard)
+        if not work:
+            desk.finish(lambda answers, note: bar.update(len(done) + answers, note=note))
+            return {"answers_per_minute": None, "traffic": None, "batches": desk.figures()}
+        desk.submit()
+        budget = None if settings.budget_usd is None else settings.budget_usd - desk.held_usd
+        asked, started, traffic = 0, time.monotonic(), {}
+        most = max(item.concurrency for item in settings.annotators)
 
         def on_result(result: Mapping[str, Any]) -> None:
             nonlocal asked
             asked += int(result["answers"])
             bar.update(len(done) + asked)
 
-        run_shards(
-            work,
-            GroupAnnotator,
-            {**arguments, "books": books},
-            settings.actors,
-            "annotate",
-            on_result,
-            # One shard more than fills the slots, so that the stragglers of one leave no slot empty.
-            concurrent_shards=-(-most // settings.requests_per_shard) + 1,
-        )
-        traffic = ClusterLimiter(books).figures()
-    return {"answers_per_minute": asked * 60.0 / (time.monotonic() - started), "traffic": traffic}
+        with running_limiter(settings.annotators, budget, ledger, urls) as books:
+            arguments = {"settings": settings, "rubric": rubric, "urls": dict(urls), "images": images, "ledger": ledger}
+            run_shards(
+                work,
+                GroupAnnotator,
+                {**arguments, "books": books},
+                settings.actors,
+                "annotate",
+                on_result,
+                # One shard more than fills the slots, so that the stragglers of one leave no slot empty.
+                concurrent_shards=-(-most // settings.requests_per_shard) + 1,
+            )
+            traffic = ClusterLimiter(books).figures()
+        seconds = time.monotonic() - started
+        desk.finish(lambda answers, note: bar.update(len(done) + asked + answers, note=note))
+    figures = {"answers_per_minute": asked * 60.0 / seconds, "traffic": traffic}
+    return {**figures, "batches": desk.figures()} if desk.figures() else figures
 
 
-def _check_budget(settings: AnnotateSettings, ledger: Folder) -> None:
+def _done(folder: Folder, planned: Sequence[Planned]) -> set[str]:
+    """Ids of the judgements that need not be asked."""
+    ledger = folder / "ledger"
+    retry = folder.read_json(RETRY) if folder.exists(RETRY) else {}
+    done = answered(ledger) - (retry.keys() - asked_again(ledger, retry))
+    return done & {item.judgement_id for item in planned}
+
+
+def _check_budget(settings: AnnotateSettings, ledger: Folder, desk: BatchDesk) -> None:
     if settings.budget_usd is None:
         return
     for annotator in settings.annotators:
@@ -159,7 +177,8 @@ def _check_budget(settings: AnnotateSettings, ledger: Folder) -> None:
                 "annotate.annotators",
             )
     spent = spent_usd(ledger)
-    if spent >= settings.budget_usd:
+    # Batches that are under way are paid for, and collected whatever is left.
+    if spent >= settings.budget_usd and not desk.is_under_way:
         raise BudgetError(
             f"{spent:.2f} of {settings.budget_usd:.2f} US dollars are spent", "Raise annotate.budget_usd to go on."
         )

@@ -16,7 +16,7 @@ from vp_ray.judging.orders import groups, orders, pair_orders, permuted
 from vp_ray.judging.requests import Question, judgement_id
 from vp_ray.judging.rubric import Rubric
 from vp_ray.judging.schemas import ALL_AT_ONCE, Asked
-from vp_ray.pictures import image_places
+from vp_ray.pictures import PLACE, image_places
 from vp_ray.records import ImageStatus
 from vp_ray.storage import Folder
 
@@ -112,24 +112,24 @@ def shown_orders(prompt_id: str, image_ids: Sequence[str], settings: AnnotateSet
     return [order for group in grouped for order in orders(group, settings.orders)]
 
 
+def places(index: pa.Table) -> dict[str, tuple[Any, ...]]:
+    """The part, row group and row of each image."""
+    columns = (index[name].to_pylist() for name in PLACE)
+    return dict(zip(index["image_id"].to_pylist(), zip(*columns, strict=True), strict=True))
+
+
 def shards(
     planned: Sequence[Planned], done: Collection[str], index: pa.Table, requests_per_shard: int
 ) -> list[dict[str, Any]]:
     """What is not done, in shards of one annotator each; annotators take turns, since their rates do not add up."""
-    places = dict(
-        zip(
-            index["image_id"].to_pylist(),
-            zip(*(index[name].to_pylist() for name in ("part", "row_group", "row")), strict=True),
-            strict=True,
-        )
-    )
+    place_of = places(index)
     by_annotator: dict[str, list[Planned]] = {}
     for item in planned:
         if item.judgement_id not in done:
             by_annotator.setdefault(item.annotator, []).append(item)
     queues = [list(_chunks(items, requests_per_shard)) for items in by_annotator.values()]
     turns = chain.from_iterable(zip_longest(*queues))
-    return [_shard(chunk, places) for chunk in turns if chunk is not None]
+    return [_shard(chunk, place_of) for chunk in turns if chunk is not None]
 
 
 def _chunks(items: Sequence[Planned], size: int) -> Iterator[Sequence[Planned]]:
@@ -137,9 +137,9 @@ def _chunks(items: Sequence[Planned], size: int) -> Iterator[Sequence[Planned]]:
         yield items[start : start + size]
 
 
-def _shard(chunk: Sequence[Planned], places: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+def _shard(chunk: Sequence[Planned], place_of: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
     return {
         "annotator": chunk[0].annotator,
         "judgements": [asdict(item) for item in chunk],
-        "images": {image_id: list(places[image_id]) for item in chunk for image_id in item.order},
+        "images": {image_id: list(place_of[image_id]) for item in chunk for image_id in item.order},
     }

@@ -70,6 +70,8 @@ class EvaluateSettings(Settings):
     @model_validator(mode="after")
     def _somebody_scores(self) -> EvaluateSettings:
         names = [judge.name for judge in self.judges]
+        if any(judge.batch is not None for judge in self.judges):
+            raise ValueError("judges are asked one request at a time: take out batch, which is for annotate")
         if not names and not self.vp_score:
             raise ValueError("nothing would score the images; set vp_score or name a judge")
         if len(set(names)) < len(names) or VP_SCORE in names:

@@ -32,14 +32,16 @@ class BatchOffice:
 
     def submit(self) -> None:
         """Sends what can be sent now, and does not wait for it; raises `AnnotatorError`."""
-        asyncio.run(self._submit())
+        if self._runs:
+            asyncio.run(self._submit())
 
     def finish(self, tell: Tell) -> None:
         """Sends, polls and collects until every request has an answer or a status.
 
         Raises `AnnotatorError`, or `BudgetError` once nothing is under way and the next request costs too much.
         """
-        asyncio.run(self._finish(tell))
+        if self._runs:
+            asyncio.run(self._finish(tell))
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncio.Lock]:

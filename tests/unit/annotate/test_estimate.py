@@ -44,6 +44,16 @@ def judged(run: RunFolder, status: str, name: str = "w.jsonl") -> None:
     (run.stage("annotate") / "ledger").make().write_bytes(name, text.encode())
 
 
+def test_batches_are_estimated_at_half_the_price_and_not_in_hours(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", prompts=3)
+    (live,) = estimate(SETTINGS, run)
+    batch = AnnotateSettings.load({"annotators": [{**SETTINGS.annotators[0].model_dump(), "batch": {}}]})
+    (batched,) = estimate(batch, run)
+    assert live.cost_usd is not None
+    assert batched.cost_usd == pytest.approx(live.cost_usd / 2)
+    assert (batched.requests, batched.hours) == (live.requests, None)
+
+
 def test_requests_tokens_dollars_and_hours_of_what_is_left(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", prompts=5)
     (whole,) = estimate(SETTINGS, run)
