@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from vp_ray.config import Settings
 from vp_ray.distributed.config import OptimizerSettings, WorkerSettings
 from vp_ray.models.config import LoraSettings
-from vp_ray.rl.reward_config import ConstraintSettings, ScorerSettings
+from vp_ray.rl.reward_config import ConstraintSettings, PersonalSettings, ScorerSettings
+
+USER: Final = "user"
+"""The name of the user's taste among the scorers."""
 
 
 class RlSettings(Settings):
@@ -39,6 +42,8 @@ class RlSettings(Settings):
     `NAME.ASPECT` of each of `scorers`."""
     scorers: dict[str, ScorerSettings] = Field(default_factory=dict)
     """Scorers beside the run's own VP-Score, by name; those without a weight only watch, in the held-out score."""
+    personal: PersonalSettings | None = None
+    """The user whose taste the reward weighs as `user.preference`, beside accuracy."""
     constraints: dict[str, ConstraintSettings] = Field(default_factory=dict)
     """Aspects whose mean is held at a bound, such as `harmlessness: {at_least: 0}`; what the reward weighs is then
     raised as far as the bounds allow."""
@@ -132,6 +137,8 @@ class RlSettings(Settings):
     def _plain_names(cls, value: dict[str, ScorerSettings]) -> dict[str, ScorerSettings]:
         if any("." in name or not name for name in value):
             raise ValueError("the name of a scorer has no dot")
+        if USER in value:
+            raise ValueError(f"the name '{USER}' is that of personal")
         return value
 
     @model_validator(mode="after")
@@ -150,6 +157,9 @@ class RlSettings(Settings):
                 "with constraints, statistics_window would mix rewards of other multipliers: take advantage_mixing"
                 " 'advantage'"
             )
+        weighed = self.reward_weights.get(f"{USER}.preference") or f"{USER}.preference" in self.constraints
+        if self.personal is not None and not weighed:
+            raise ValueError("personal has no effect without a weight of 'user.preference'")
         if self.keep == "best" and self.held_out_prompts == 0:
             raise ValueError("keep 'best' needs held_out_prompts")
         if self.drop_last_steps >= self.steps:

@@ -13,12 +13,14 @@ from vp_ray.distributed.engines import DeepSpeedEngine
 from vp_ray.distributed.gauges import Gauges
 from vp_ray.distributed.rewards import ServeRewards
 from vp_ray.distributed.train import device_of_rank, preemption_noticed, run_workers
+from vp_ray.models.personal import PersonalScore
 from vp_ray.models.policy import DiffusionPolicy
 from vp_ray.models.reward import VPScore
 from vp_ray.models.reward_config import VPScoreConfig
 from vp_ray.models.rewards import BackgroundRewards
 from vp_ray.protocols import RewardSource
-from vp_ray.rl.config import RlSettings
+from vp_ray.rl import personal
+from vp_ray.rl.config import USER, RlSettings
 from vp_ray.rl.evaluation import HeldOut
 from vp_ray.rl.figures import FIGURES, METRICS
 from vp_ray.rl.loop import train
@@ -35,8 +37,9 @@ def run(settings: RlSettings, run: RunFolder, app_name: str) -> StageOutcome:
     folder = run.stage("rl")
     checkpoint = run.stage("reward") / "checkpoint"
     aspects = VPScoreConfig.from_json(checkpoint.read_json("config.json"), checkpoint.uri).aspects
-    if not settings.scorers:
+    if not settings.scorers and settings.personal is None:
         rewarding(settings, {"": aspects})
+    taste = personal.learn(settings.personal, run, settings.seed) if settings.personal is not None else None
     prompts, held_out = hold_back(_prompts(run), settings)
     with progress("rl", "epochs", settings.epochs) as bar:
 
@@ -53,6 +56,8 @@ def run(settings: RlSettings, run: RunFolder, app_name: str) -> StageOutcome:
         }
         run_workers(_rank, config, settings.workers, "rl", folder.uri, show)
     figures: dict[str, Any] = folder.read_json(FIGURES)
+    if taste is not None:
+        figures["personal"] = taste
     return StageOutcome(
         rows={"images": figures["images"], "prompts": len(prompts), "held_out_prompts": len(held_out)}, figures=figures
     )
@@ -81,7 +86,7 @@ def _rank(config: dict[str, Any]) -> None:
         zero_stage=settings.workers.zero_stage,
         device=device,
     )
-    rewards, watching = joined(settings, _sources(settings, config["app_name"], config["aspects"], device))
+    rewards, watching = joined(settings, _sources(settings, run, config["app_name"], config["aspects"], device))
     prompts, held_out = hold_back(_prompts(run), settings)
     folder = run.stage("rl")
     with ExitStack() as stack:
@@ -109,9 +114,9 @@ def _name(run: RunFolder) -> str:
 
 
 def _sources(
-    settings: RlSettings, app_name: str, aspects: Sequence[str], device: torch.device
+    settings: RlSettings, run: RunFolder, app_name: str, aspects: Sequence[str], device: torch.device
 ) -> dict[str, RewardSource]:
-    """The run's own VP-Score under the empty name, and the scorers beside it."""
+    """The run's own VP-Score under the empty name, the scorers beside it, and the user's taste."""
     limits = (settings.reward_timeout_seconds, settings.reward_attempts)
     sources: dict[str, RewardSource] = {"": ServeRewards(app_name, aspects, *limits)}
     for name, one in settings.scorers.items():
@@ -119,4 +124,8 @@ def _sources(
             sources[name] = ServeRewards(one.app, None, *limits)
         elif one.source is not None:
             sources[name] = BackgroundRewards(VPScore.from_pretrained(one.source).to(device))
+    if settings.personal is not None:
+        shared = VPScore.from_pretrained((run.stage("reward") / "checkpoint").uri)
+        taste = PersonalScore.from_pretrained(run.stage("rl") / personal.FOLDER, settings.personal.user, shared)
+        sources[USER] = BackgroundRewards(taste.to(device))
     return sources

@@ -1,4 +1,4 @@
-"""Settings of what is rewarded beside the run's own VP-Score: more scorers, and constraints."""
+"""Settings of what is rewarded beside the run's own VP-Score: more scorers, constraints, a user's taste."""
 
 from __future__ import annotations
 
@@ -33,3 +33,23 @@ class ConstraintSettings(Settings):
     """The multiplier of the first epoch."""
     most: float = Field(10.0, gt=0)
     """The largest multiplier."""
+
+
+class PersonalSettings(Settings):
+    """The taste of one user or group, learnt from their choices; its aspect is `user.preference`."""
+
+    user: str
+    """Who: a `rater` of the comparisons, a person or the name of a group."""
+    comparisons: str | None = None
+    """A Parquet file of choices between images of this run (`rater`, `image_id_a`, `image_id_b`, `preferred_a`,
+    `prompt_id`); the run's own comparisons where it is not set."""
+    dimensions: int = Field(8, ge=1)
+    """Numbers of a user's embedding."""
+    ridge: float = Field(1e-3, ge=0)
+    """Weight of the squares of embeddings and projection."""
+    updates: int = Field(300, ge=1)
+    """Updates of the fit, each on all choices."""
+    learning_rate: float = Field(0.02, gt=0)
+    """Learning rate of the fit."""
+    held_out_share: float = Field(0.2, ge=0, lt=1)
+    """Share of the prompts whose choices only measure how well the taste was learnt."""
