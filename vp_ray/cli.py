@@ -191,11 +191,12 @@ def annotate(
         raise SettingsError("--tier has no effect without --estimate", "Give both.", "--tier")
     if retry is not None:
         from vp_ray.annotate.job import reopen
+        from vp_ray.locking import locked
         from vp_ray.pipeline.settings import load_job
         from vp_ray.storage import RunFolder
 
         run = RunFolder.at(load_job(job, assignments or ()).run)
-        with run.locked():
+        with locked(run):
             count = reopen(run, [status.strip() for status in retry.split(",") if status.strip()])
         typer.echo(f"{count} judgements are asked again")
     _run(job, assignments, "annotate", "annotate", dry_run)

@@ -289,23 +289,3 @@ class RunFolder(Folder):
                 return candidate
         self.stage(name).finished()
         raise AssertionError("finished() raises for a stage that is not finished")
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the run for this process; raises `StorageError` when another process of this machine holds it."""
-        if not self.is_local:
-            yield
-            return
-        import fcntl
-
-        with explained(self.uri):
-            self.local_path.mkdir(parents=True, exist_ok=True)
-            file = (self.local_path / ".lock").open("w")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StorageError(
-                    "another process works on this run", "Wait for it, or use another run directory.", self.uri
-                ) from None
-            yield

@@ -16,6 +16,7 @@ import pytest
 from tests.end_to_end.conftest import Loop
 from tests.end_to_end.driver import Driver, Ended, small_loop
 from tests.small_runs import bits_of
+from vp_ray.locking import locked
 from vp_ray.storage import MANIFEST, RunFolder
 
 # The first test waits for six commands, and for the undisturbed one.
@@ -160,7 +161,7 @@ def test_the_comparison_is_that_of_an_undisturbed_run(killed: Killed, loop: Loop
 
 
 def test_a_second_command_on_a_run_in_use_is_refused(loop: Loop) -> None:
-    with loop.run.locked(), Driver(small_loop(loop.path)) as driver:
+    with locked(loop.run), Driver(small_loop(loop.path)) as driver:
         refused = driver.ended()
     assert refused.code == 2
     assert "another process works on this run" in refused.err

@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -95,26 +94,6 @@ def test_an_fsspec_uri_serves_as_storage() -> None:
     assert not stage.start({"a": 1}, {})
     RunFolder("memory://bucket/run").delete("prompts")
     assert stage.manifest() is None
-
-
-def _hold(path: str, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
-    with RunFolder.at(path).locked():
-        ready.set()
-        done.wait(30)
-
-
-def test_a_second_process_on_the_same_run_is_refused(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(str(tmp_path), ready, done))
-    other.start()
-    assert ready.wait(60)
-    with pytest.raises(StorageError, match="another process"), RunFolder.at(tmp_path).locked():
-        pass
-    done.set()
-    other.join(30)
-    with RunFolder.at(tmp_path).locked():
-        pass
 
 
 def test_relative_paths_become_absolute_since_workers_run_elsewhere(

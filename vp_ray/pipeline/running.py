@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vp_ray.errors import SettingsError
+from vp_ray.locking import locked
 from vp_ray.pipeline.resources import EMBEDDED, Resources
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.pipeline.stages import STAGE_NAMES, STAGES, Stage
@@ -92,7 +93,7 @@ def run_job(
     run = RunFolder.at(job.run)
     stages = chosen_stages(job, first, last)
     results: dict[str, Finished] = {}
-    with run.locked(), Resources(job, run) as resources:
+    with locked(run), Resources(job, run) as resources:
         for stage in stages:
             results[stage.name] = run_stage(job, run, stage, resources)
             on_stage(stage.name, results[stage.name])
