@@ -14,7 +14,8 @@ os.environ["HOME"] = tempfile.mkdtemp(prefix="vp-home-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ.setdefault("RAY_TMPDIR", tempfile.mkdtemp(prefix="vpr", dir="/tmp"))
+# Short, since it holds sockets, and of each process: two Rays in one place would find each other.
+os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="vpr", dir="/tmp")
 
 import pytest
 import torch
@@ -24,7 +25,10 @@ atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests are skipped, out loud, where there is no GPU."""
+    """Tests of one folder share what is made once, so one process runs them; GPU tests are skipped, out loud, without a
+    GPU."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
     if torch.cuda.is_available():
         return
     for item in items:
