@@ -205,9 +205,11 @@ COMPARISON: Final = pa.schema(
         ("prompts", pa.int64()),
         ("pairs", pa.int64()),
         ("p_value", pa.float64()),
+        ("p_adjusted", pa.float64()),
         ("detectable", pa.float64()),
     ]
 )
 """The tuned model against its base: means over pairs, the gain's 95 % interval by prompts, and prompts won or lost.
 
-`unit` is "level" for a judge (1 to 5) and "score" for VP-Score."""
+`unit` is "level" for a judge (1 to 5) and "score" for VP-Score. `p_value` is the sign test over prompts, `p_adjusted`
+the same after Holm's correction for all rows of the table."""

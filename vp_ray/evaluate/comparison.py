@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vp_ray.maths.intervals import minimum_detectable_gain, paired_gain, win_counts
+from vp_ray.maths.multiple import holm
 from vp_ray.maths.pair_accuracy import pair_accuracy
 from vp_ray.records import ASPECTS, BASE, OVERALL, TUNED
 
@@ -60,9 +61,10 @@ def compare(pairs: dict[tuple[str, str], Pairs], judges: Sequence[str], seed: in
 
     `gain` is the mean of tuned - base over pairs, `low` and `high` its 95 % interval by paired bootstrap over prompts
     (None for a single prompt); a prompt is won when the mean gain of its pairs is above zero, and `p_value` is the
-    sign test over prompts; `detectable` is the gain that so many prompts find four times in five.
+    sign test over prompts, `p_adjusted` the same after Holm's correction for all rows; `detectable` is the gain that
+    so many prompts find four times in five.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (scorer, aspect), found in pairs.items():
         gain = paired_gain(found.base, found.tuned, found.prompts, seed=seed)
         difference = found.tuned - found.base
@@ -84,9 +86,12 @@ def compare(pairs: dict[tuple[str, str], Pairs], judges: Sequence[str], seed: in
                 "prompts": len(prompts),
                 "pairs": len(found.keys),
                 "p_value": won.p_value,
+                "p_adjusted": won.p_value,
                 "detectable": minimum_detectable_gain(difference, found.prompts),
             }
         )
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_adjusted"] = float(adjusted)
     return rows
 
 

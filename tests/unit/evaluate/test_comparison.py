@@ -46,6 +46,19 @@ def test_two_prompts_by_hand() -> None:
     assert list(row) == COMPARISON.names
 
 
+def test_more_comparisons_make_each_p_value_larger_and_keep_their_order() -> None:
+    columns = [JUDGE, ("oracle", "aesthetic"), MODEL]
+    pairs = [
+        _pair(f"p{n}", 1, 1.0, 2.0 if n < 9 - 2 * c else 0.5, column)
+        for n in range(9)
+        for c, column in enumerate(columns)
+    ]
+    rows = compare(pair_up(_table(*pairs)), ["oracle"])
+    raw = [row["p_value"] for row in rows]
+    assert raw == [pytest.approx(2 / 512), pytest.approx(92 / 512), 1.0]
+    assert [row["p_adjusted"] for row in rows] == [pytest.approx(6 / 512), pytest.approx(184 / 512), 1.0]
+
+
 def test_an_image_without_partner_or_score_takes_its_pair_out_and_nothing_else() -> None:
     table = _table(_pair("p", 1, 1.0, 2.0), [_row("q", 1, "base", 5.0)], [_row("r", 1, "tuned", 5.0)])
     (row,) = compare(pair_up(table), ["oracle"])

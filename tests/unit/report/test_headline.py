@@ -47,6 +47,16 @@ def test_a_judge_comes_before_vp_score_and_vp_score_alone_is_said_to_flatter() -
     assert any("flatters" in caveat for caveat in alone.caveats)
 
 
+def test_a_gain_that_only_the_reward_sees_is_called_over_optimisation() -> None:
+    own = _row(0.9, 0.8, 1.0, scorer="vp_score", unit="score")
+    found = headline([own, _row(0.05, -0.1, 0.2)], None)
+    assert found.verdict == "open"
+    assert any("Over-optimisation is likely: vp_score sees a gain of +0.90" in caveat for caveat in found.caveats)
+    assert headline([own, _row(0.2, 0.1, 0.3)], None).caveats == ()
+    unsure = _row(0.9, -0.1, 1.9, scorer="vp_score", unit="score")
+    assert not any("Over-opt" in caveat for caveat in headline([unsure, _row(0.05, -0.1, 0.2)], None).caveats)
+
+
 def test_an_aspect_that_was_lost_is_named_although_the_overall_gained() -> None:
     rows = [
         _row(0.2, 0.1, 0.3),

@@ -103,6 +103,20 @@ def _caveats(row: Row, comparison: Sequence[Row], verdict: Verdict) -> list[str]
     ]
     if lost:
         caveats.append(f"It lost in {'; '.join(lost)}.")
+    flattered = _flattered(row, comparison, verdict)
+    if flattered is not None:
+        caveats.append(
+            f"Over-optimisation is likely: {flattered['scorer']} sees a gain of {signed(flattered['gain'])}"
+            f" ({interval(flattered)}) that {row['scorer']} does not see."
+        )
     if verdict == "open" and row["detectable"] is not None:
         caveats.append(f"A comparison of this size finds a gain of {number(row['detectable'])} four times in five.")
     return caveats
+
+
+def _flattered(row: Row, comparison: Sequence[Row], verdict: Verdict) -> Row | None:
+    """A scorer's overall gain that is surely above zero, while the judge of the headline sees none."""
+    if verdict == "better" or row["unit"] != "level":
+        return None
+    others = (other for other in comparison if other["aspect"] == OVERALL and other["unit"] == "score")
+    return next((other for other in others if _verdict(other) == "better"), None)
