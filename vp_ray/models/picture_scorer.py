@@ -6,7 +6,7 @@ Letters of shapes: B rows (an image and its prompt), T tokens, A aspects, H and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -29,20 +29,16 @@ class PictureScorer(nn.Module):
     their (B, T) mask.
     """
 
-    def __init__(self, aspects: Sequence[str], preparation: Preparation, reader: PromptReader) -> None:
+    def __init__(self, aspects: Sequence[str], preparation: Preparation, reader: PromptReader | None) -> None:
         super().__init__()
         self._aspects = tuple(aspects)
         self.preparation, self.reader = preparation, reader
+        """How pictures and prompts are prepared; no reader where the prompt changes nothing."""
 
     @property
     def aspects(self) -> tuple[str, ...]:
         """The names of the columns of `score`."""
         return self._aspects
-
-    @property
-    def tokenizer(self) -> Any:
-        """What cuts prompts into tokens."""
-        return self.reader.tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -59,8 +55,8 @@ class PictureScorer(nn.Module):
         return overall
 
     def prompts_cut(self, prompts: Sequence[str]) -> NDArray[np.bool_]:
-        """(B,) whether each prompt is longer than the network reads."""
-        return self.reader.cut(prompts)
+        """(B,) whether each prompt is longer than the network reads; False where it reads none."""
+        return np.zeros(len(prompts), bool) if self.reader is None else self.reader.cut(prompts)
 
     def raw_scores(self, images: Pixels, prompts: Sequence[str]) -> Tensor:
         """(B, A) raw scores of uint8 images and prompts with gradient for the weights, in one forward pass."""
@@ -99,7 +95,10 @@ class PictureScorer(nn.Module):
         return self.scaled(self._read(values, prompts))
 
     def _read(self, values: Tensor, prompts: Sequence[str]) -> Tensor:
-        tokens = self.reader.tokens(prompts)
-        ids, mask = (part[tokens.rows].to(self.device) for part in (tokens.ids, tokens.mask))
+        if self.reader is None:
+            ids = mask = torch.zeros((len(values), 0), dtype=torch.long, device=self.device)
+        else:
+            tokens = self.reader.tokens(prompts)
+            ids, mask = (part[tokens.rows].to(self.device) for part in (tokens.ids, tokens.mask))
         scores: Tensor = self(values.to(self.device), ids, mask)
         return scores

@@ -60,6 +60,8 @@ def new_head(width: int, config: VPScoreConfig) -> nn.Sequential:
 class VPScore(PictureScorer):
     """A scorer whose weights can be trained."""
 
+    reader: PromptReader
+
     def __init__(self, config: VPScoreConfig, backbone: Backbone, tokenizer: Any) -> None:
         super().__init__(
             config.aspects, config.preparation, PromptReader(tokenizer, config.text_tokens, backbone.fills_prompts)
@@ -144,7 +146,7 @@ class VPScore(PictureScorer):
         """Writes config.json, model.safetensors and the tokenizer's files to a directory or URI; the config last."""
         folder = Folder.at(place)
         with tempfile.TemporaryDirectory() as temporary:
-            self.tokenizer.save_pretrained(temporary)
+            self.reader.tokenizer.save_pretrained(temporary)
             for path in sorted(Path(temporary).iterdir()):
                 folder.write_bytes(path.name, path.read_bytes())
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
