@@ -86,8 +86,11 @@ def figures(folder: Path, stage: str) -> dict[str, Any]:
 
 
 def print_figure(name: str, value: float, unit: str, baseline: str, **more: Any) -> None:
-    """One figure as a line of JSON."""
-    rounded = {key: round(item, 4) if isinstance(item, float) else item for key, item in more.items()}
-    print(
-        json.dumps({"name": name, "value": round(value, 4), "unit": unit, "baseline": baseline, **rounded}), flush=True
-    )
+    """One figure as a line of JSON; floats have four decimals, or three digits where they are smaller than that."""
+    rounded = {key: _rounded(item) if isinstance(item, float) else item for key, item in more.items()}
+    told = {"name": name, "value": _rounded(value), "unit": unit, "baseline": baseline, **rounded}
+    print(json.dumps(told), flush=True)
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4) if abs(value) >= 0.01 else float(f"{value:.3g}")

@@ -16,6 +16,7 @@ from peft.utils import get_peft_model_state_dict
 from vp_ray.errors import SettingsError
 from vp_ray.ids import seed_from
 from vp_ray.models.config import LoraSettings
+from vp_ray.models.folded_lora import fold_adapters
 
 
 def add_lora(unet: UNet2DConditionModel, settings: LoraSettings, seed: int) -> None:
@@ -38,6 +39,7 @@ def add_lora(unet: UNet2DConditionModel, settings: LoraSettings, seed: int) -> N
     for parameter in unet.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    fold_adapters(unet)
 
 
 @contextmanager
