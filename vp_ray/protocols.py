@@ -1,6 +1,6 @@
 """The seams of the system: what loops receive, so that they run on a cluster or in one CPU process alike.
 
-Letters of shapes: B images, A aspects, H and W pixels.
+Letters of shapes: B images, A aspects, F features, H and W pixels.
 """
 
 from __future__ import annotations
@@ -53,6 +53,14 @@ class RewardSource(Protocol):
 
     def request(self, images: Pixels, prompts: Sequence[str]) -> PendingScores:
         """Sends one batch without waiting for its scores."""
+        ...
+
+
+class ImageEncoder(Protocol):
+    """Anything that maps images to features, whatever their prompts."""
+
+    def features(self, images: Pixels) -> NDArray[np.float32]:
+        """(B, F) features of (B, H, W, 3) images."""
         ...
 
 

@@ -113,6 +113,9 @@ class RlSettings(Settings):
     """Evaluations in a row below the best, while the reward rises, after which training ends; 0 never ends it."""
     early_stop_tolerance: float = Field(0.02, ge=0)
     """How far below the best a held-out score counts as fallen."""
+    diversity_floor: float = Field(0.3, ge=0, lt=1)
+    """Share of the start's image diversity (the variance of VP-Score's image features over the held-out images) below
+    which an evaluation counts like a fallen score, and is never the best; 0 turns this guard off."""
     keep: Literal["best", "last"] = "best"
     """Which weights become the adapter: those of the best held-out score, or the last."""
     checkpoint_every: int = Field(5, ge=1)

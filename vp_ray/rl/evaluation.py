@@ -13,10 +13,11 @@ from PIL import Image
 
 from vp_ray.ids import seed_from
 from vp_ray.maths.ddim import DdimSteps
+from vp_ray.maths.diversity import feature_variance
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.policy import DiffusionPolicy, draw_noise
 from vp_ray.models.rewards import check_scores
-from vp_ray.protocols import Collective, PendingScores, Pixels, RewardSource, Scores
+from vp_ray.protocols import Collective, ImageEncoder, PendingScores, Pixels, RewardSource, Scores
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.guards import EarlyStop, aspect_weights, held_out_weights
 from vp_ray.rl.rollout import together
@@ -33,6 +34,8 @@ class HeldOut:
 
     prompts: Sequence[str]
     source: RewardSource
+    encoder: ImageEncoder | None = None
+    """What measures how much their images differ."""
 
 
 def evaluate(
@@ -108,14 +111,22 @@ class HeldOutCheck:
         with self.averages.applied():
             scores, images = evaluate(self.settings, self.policy, self.held_out, self.steps, self.collective)
             score = float((scores @ self.weights).mean())
-            best = self.guard.observe(epoch, score, reward)
+            diversity = self._diversity(images)
+            best = self.guard.observe(epoch, score, reward, diversity.get("diversity"))
             if self.collective.rank == 0:
                 (self.folder / GRIDS).make().write_bytes(grid_name(epoch), grid_png(images))
                 if best:
                     self.policy.save_adapter((self.folder / "best").local_path)
         aspects = self.held_out.source.aspects
         means = {f"held_out_{aspect}": float(scores[:, column].mean()) for column, aspect in enumerate(aspects)}
-        return {"held_out_score": score, **means}
+        return {"held_out_score": score, **means, **diversity}
+
+    def _diversity(self, images: Pixels) -> dict[str, float]:
+        """The variance of the features of all held-out images, of which these are this rank's."""
+        if self.held_out is None or self.held_out.encoder is None:
+            return {}
+        features = self.collective.gather(self.held_out.encoder.features(images))
+        return {"diversity": feature_variance(features[: len(self.held_out.prompts)])}
 
 
 def grid_name(epoch: int) -> str:

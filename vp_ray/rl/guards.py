@@ -12,6 +12,7 @@ from vp_ray.errors import NumericsError, SettingsError
 from vp_ray.rl.losses.ddpo import LossStatistics
 
 RATIO_TOLERANCE = 1e-6
+_SETTINGS = ("patience", "tolerance", "diversity_floor")
 
 
 def check_first_ratios(statistics: Sequence[LossStatistics]) -> None:
@@ -43,19 +44,33 @@ def held_out_weights(chosen: dict[str, float], reward: dict[str, float], aspects
 
 @dataclass(slots=True)
 class EarlyStop:
-    """Sees a held-out score fall while the reward rises (over-optimisation, arXiv 2210.10760)."""
+    """Sees a held-out score fall while the reward rises (over-optimisation, arXiv 2210.10760), or images grow alike."""
 
     patience: int
     tolerance: float
+    diversity_floor: float = 0.0
+    """Share of the diversity at the start below which images count as alike."""
     best_score: float | None = None
     best_epoch: int = 0
     best_reward: float | None = None
     """The training reward when the best held-out score was seen; None before the first epoch."""
     below: int = 0
     """Evaluations in a row that lay below the best while the reward lay above its value there."""
+    start_diversity: float | None = None
+    alike: int = 0
+    """Evaluations in a row whose images were alike."""
 
-    def observe(self, epoch: int, score: float, reward: float | None) -> bool:
-        """Whether `score` is the best so far; counts the evaluations that show over-optimisation."""
+    def observe(self, epoch: int, score: float, reward: float | None, diversity: float | None = None) -> bool:
+        """Whether `score` is the best so far; counts the evaluations that show over-optimisation or images alike.
+
+        A score whose images are alike is never the best.
+        """
+        if diversity is not None:
+            if self.start_diversity is None:
+                self.start_diversity = diversity
+            self.alike = self.alike + 1 if diversity < self.diversity_floor * self.start_diversity else 0
+            if self.alike:
+                return False
         if self.best_score is None or score > self.best_score:
             self.best_score, self.best_epoch, self.best_reward, self.below = score, epoch, reward, 0
             return True
@@ -67,11 +82,11 @@ class EarlyStop:
     @property
     def stopped(self) -> bool:
         """Whether training should end."""
-        return self.patience > 0 and self.below >= self.patience
+        return self.patience > 0 and max(self.below, self.alike) >= self.patience
 
     def state(self) -> dict[str, Any]:
         """What was seen so far, as a JSON value."""
-        return {name: value for name, value in asdict(self).items() if name not in ("patience", "tolerance")}
+        return {name: value for name, value in asdict(self).items() if name not in _SETTINGS}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""

@@ -13,11 +13,13 @@ from vp_ray.distributed.engines import DeepSpeedEngine
 from vp_ray.distributed.gauges import Gauges
 from vp_ray.distributed.rewards import ServeRewards
 from vp_ray.distributed.train import device_of_rank, preemption_noticed, run_workers
+from vp_ray.models.image_features import ImageFeatures
 from vp_ray.models.personal import PersonalScore
 from vp_ray.models.policy import DiffusionPolicy
 from vp_ray.models.reward import VPScore
 from vp_ray.models.reward_config import VPScoreConfig
 from vp_ray.models.rewards import BackgroundRewards
+from vp_ray.models.scorers import load_scorer
 from vp_ray.protocols import RewardSource
 from vp_ray.rl import personal
 from vp_ray.rl.config import USER, RlSettings
@@ -100,7 +102,7 @@ def _rank(config: dict[str, Any]) -> None:
             policy,
             engine,
             rewards=rewards,
-            held_out=HeldOut(held_out, watching) if held_out else None,
+            held_out=HeldOut(held_out, watching, _encoder(settings, run, device)) if held_out else None,
             collective=collective,
             prompts=prompts,
             folder=folder,
@@ -113,6 +115,13 @@ def _name(run: RunFolder) -> str:
     return run.uri.rsplit("/", 1)[-1]
 
 
+def _encoder(settings: RlSettings, run: RunFolder, device: torch.device) -> ImageFeatures | None:
+    """The vision network of the run's VP-Score, where diversity is guarded."""
+    if not settings.diversity_floor:
+        return None
+    return ImageFeatures(VPScore.from_pretrained((run.stage("reward") / "checkpoint").uri), device)
+
+
 def _sources(
     settings: RlSettings, run: RunFolder, app_name: str, aspects: Sequence[str], device: torch.device
 ) -> dict[str, RewardSource]:
@@ -123,7 +132,7 @@ def _sources(
         if one.app is not None:
             sources[name] = ServeRewards(one.app, None, *limits)
         elif one.source is not None:
-            sources[name] = BackgroundRewards(VPScore.from_pretrained(one.source).to(device))
+            sources[name] = BackgroundRewards(load_scorer(one.source, str(device)))
     if settings.personal is not None:
         shared = VPScore.from_pretrained((run.stage("reward") / "checkpoint").uri)
         taste = PersonalScore.from_pretrained(run.stage("rl") / personal.FOLDER, settings.personal.user, shared)

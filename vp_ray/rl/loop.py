@@ -61,7 +61,7 @@ def train(
     averages = AveragedWeights(policy.unet, settings.ema_decay)
     state = checkpoints.load_newest(folder.make(), engine, averages)
     mix.restore(state.reward)
-    guard = EarlyStop(settings.early_stop_patience, settings.early_stop_tolerance)
+    guard = EarlyStop(settings.early_stop_patience, settings.early_stop_tolerance, settings.diversity_floor)
     guard.restore(state.early_stop)
     check = HeldOutCheck(settings, policy, averages, guard, held_out=held_out, collective=collective, folder=folder)
     metrics = JsonLines(folder, METRICS)

@@ -13,7 +13,8 @@ class ScorerSettings(Settings):
     app: str | None = None
     """A Serve application on the same cluster that scores, by its name."""
     source: str | None = None
-    """A checkpoint that each worker loads and scores with in a thread of its own."""
+    """A scorer that each worker loads and scores with in a thread of its own: a VP-Score's checkpoint, or
+    `KIND:PLACE` as `vp-ray score` takes it, such as `pickscore:yuvalkirstain/PickScore_v1`."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> ScorerSettings:

@@ -62,3 +62,23 @@ def test_the_held_out_score_is_of_what_the_reward_leaves_out_if_it_leaves_out_an
     assert held_out_weights({}, {"a": 1.0}, ("a", "b", "c")) == {"b": 1.0, "c": 1.0}
     assert held_out_weights({}, {"a": 1.0, "b": 0.5}, ("a", "b")) == {"a": 1.0, "b": 0.5}
     assert held_out_weights({"a": 3.0}, {"a": 1.0}, ("a", "b")) == {"a": 3.0}
+
+
+def test_images_that_grow_alike_end_the_training_and_their_score_is_never_the_best() -> None:
+    guard = EarlyStop(patience=2, tolerance=0.1, diversity_floor=0.5)
+    assert guard.observe(0, 1.0, None, 8.0)
+    assert guard.observe(1, 2.0, 5.0, 4.0)
+    assert not guard.observe(2, 9.0, 6.0, 3.9)
+    assert not guard.stopped
+    resumed = EarlyStop(patience=2, tolerance=0.1, diversity_floor=0.5)
+    resumed.restore(guard.state())
+    assert not resumed.observe(3, 9.0, 6.0, 3.0)
+    assert resumed.stopped
+    assert (resumed.best_score, resumed.best_epoch) == (2.0, 1)
+
+
+def test_images_that_differ_again_start_the_count_anew() -> None:
+    guard = EarlyStop(patience=2, tolerance=0.1, diversity_floor=0.5)
+    for epoch, diversity in enumerate([8.0, 3.0, 5.0, 3.0]):
+        guard.observe(epoch, 1.0, float(epoch), diversity)
+    assert (guard.alike, guard.stopped) == (1, False)

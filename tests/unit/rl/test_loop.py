@@ -12,7 +12,7 @@ from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine
 from vp_ray.errors import NumericsError, RewardError, SettingsError
 from vp_ray.models.policy import DiffusionPolicy
-from vp_ray.protocols import Pixels, Scores
+from vp_ray.protocols import ImageEncoder, Pixels, Scores
 from vp_ray.rl.evaluation import HeldOut
 from vp_ray.rl.loop import train
 from vp_ray.rl.plan import micro_batches_per_update
@@ -30,6 +30,7 @@ def trained(
     folder: Path,
     rewards: Rewards | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    encoder: ImageEncoder | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """The figures of a training with everything made anew, as in a fresh process."""
@@ -42,7 +43,7 @@ def trained(
         policy,
         TorchEngine(policy.unet, settings.optimizer, count),
         rewards=source,
-        held_out=HeldOut(HELD_OUT, source) if settings.held_out_prompts else None,
+        held_out=HeldOut(HELD_OUT, source, encoder) if settings.held_out_prompts else None,
         collective=SingleProcess(),
         prompts=PROMPTS,
         folder=Folder.at(folder),
@@ -226,6 +227,35 @@ def test_a_module_that_trains_otherwise_than_it_samples_is_noticed(tiny_pipeline
             prompts=PROMPTS,
             folder=Folder.at(tmp_path),
         )
+
+
+class Pixel:
+    """An image's features are its pixels."""
+
+    def features(self, images: Pixels) -> np.ndarray:
+        return images.reshape(len(images), -1).astype(np.float32)
+
+
+def test_a_training_whose_images_grow_alike_ends_with_the_weights_from_before(
+    tiny_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second epoch on all pictures are the same."""
+    decode = DiffusionPolicy.decode
+    epochs = iter(range(100))
+
+    def decoded(policy: DiffusionPolicy, latents: Tensor) -> Pixels:
+        images = decode(policy, latents)
+        return images if next(epochs) < 5 else np.zeros_like(images)
+
+    monkeypatch.setattr(DiffusionPolicy, "decode", decoded)
+    figures = trained(
+        tiny_pipeline, tmp_path, encoder=Pixel(), epochs=6, evaluate_every=1, early_stop_patience=2,
+        held_out_weights={"brightness": -1.0},
+    )  # fmt: skip
+    rows = rows_of(tmp_path)
+    assert [row["diversity"] > 0 for row in rows] == [True, True, False, False]
+    assert figures["stopped_early"]
+    assert figures["best_epoch"] <= 1
 
 
 def test_an_aspect_that_the_scorer_lacks_is_refused_before_anything_is_drawn(

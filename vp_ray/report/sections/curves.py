@@ -47,6 +47,12 @@ RL_CHARTS: Final = (
         for aspect in ASPECTS
     ),
     Wanted("Distance from the start", (("kl", "KL"),), "nats a step, adapter on against off"),
+    Wanted("Image diversity", (("diversity", "variance"),), "VP-Score's image features over the held-out images"),
+    Wanted(
+        "Multipliers of constraints",
+        tuple((f"multiplier_{aspect}", sentence_case(aspect)) for aspect in ASPECTS),
+        "what a constraint adds to the weight of its aspect",
+    ),
     Wanted("Clipped ratios", (("clip_share_high", "above"), ("clip_share_low", "below")), "share of step samples"),
     Wanted("Gradient norm", (("gradient_norm", "norm"),), "before clipping"),
     Wanted("Groups without a signal", (("zero_variance_share", "share"),), "share of prompts whose rewards are equal"),
