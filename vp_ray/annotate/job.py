@@ -132,7 +132,8 @@ def _ask(
         desk.submit()
         budget = None if settings.budget_usd is None else settings.budget_usd - desk.held_usd
         asked, started, traffic = 0, time.monotonic(), {}
-        most = max(item.concurrency for item in settings.annotators)
+        # For each annotator one shard more than fills its slots, so that the stragglers of one leave no slot empty.
+        shards_at_once = sum(-(-item.concurrency // settings.requests_per_shard) + 1 for item in settings.annotators)
 
         def on_result(result: Mapping[str, Any]) -> None:
             nonlocal asked
@@ -148,8 +149,7 @@ def _ask(
                 settings.actors,
                 "annotate",
                 on_result,
-                # One shard more than fills the slots, so that the stragglers of one leave no slot empty.
-                concurrent_shards=-(-most // settings.requests_per_shard) + 1,
+                concurrent_shards=shards_at_once,
             )
             traffic = ClusterLimiter(books).figures()
         seconds = time.monotonic() - started

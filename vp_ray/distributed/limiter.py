@@ -2,11 +2,13 @@
 
 Every judge in every actor of every run reserves its departures here, so that one limit holds for each account over the
 whole cluster. The actor lives as long as the cluster. When it dies it is started again: with a slow start and an empty
-window, which means without a burst, and with the money that runs have spent read from their ledgers.
+window, which means without a burst, and with the money that runs have spent, and what they sent within a day where that
+is limited, read from their ledgers.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +23,7 @@ from ray.exceptions import RayActorError
 from vp_ray.errors import ClusterError
 from vp_ray.judging.client import account_name
 from vp_ray.judging.config import ModelSettings
+from vp_ray.judging.daily import sent_within_a_day
 from vp_ray.judging.gate import HORIZON_SECONDS, Account, Gate, Grant, Settled, Wanted
 from vp_ray.judging.ledger import spent_usd
 from vp_ray.storage import Folder
@@ -51,6 +54,7 @@ class _LimiterActor:
         self._accounts: dict[str, Account] = {}
         self._gates: dict[str, Gate] = {}
         self._numbers = count(1)
+        self._recalled: set[str] = set()
         died = ray.get_runtime_context().was_current_actor_reconstructed
         self._quiet_seconds = HORIZON_SECONDS if died else 0.0
 
@@ -68,6 +72,10 @@ class _LimiterActor:
             quiet_seconds=self._quiet_seconds,
             numbers=self._numbers,
         )
+        by_day = any(item.requests_per_day or item.tokens_per_day for item in books.annotators)
+        if by_day and books.ledger is not None and books.ledger.uri not in self._recalled:
+            self._recalled.add(books.ledger.uri)
+            self._gates[books.run].recall(sent_within_a_day(books.ledger, time.time()))
 
     def reserve(self, run: str, annotator: str, wanted: Sequence[Wanted]) -> list[Grant] | None:
         return self._gates[run].reserve(annotator, wanted) if run in self._gates else None

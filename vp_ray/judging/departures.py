@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 from vp_ray.errors import BudgetError, VpRayError
@@ -24,7 +25,7 @@ class Departures:
 
     def __init__(self, limiter: RateLimiter, annotator: str) -> None:
         self._limiter, self._annotator = limiter, annotator
-        self._queue: deque[tuple[Wanted, asyncio.Future[int]]] = deque()
+        self._queue: deque[tuple[Wanted, float, asyncio.Future[int]]] = deque()
         self._booked: list[asyncio.Future[int]] = []
         self._lease = 1
         self._task: asyncio.Task[None] | None = None
@@ -34,8 +35,9 @@ class Departures:
         """The lease of a request that may leave now; raises `BudgetError` when the budget does not allow it."""
         if self._stopped is not None:
             raise self._stopped
-        place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.append((wanted, place))
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[int] = loop.create_future()
+        self._queue.append((wanted, loop.time(), place))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._serve())
         return await place
@@ -45,29 +47,33 @@ class Departures:
         self._stopped = error
         if self._task is not None:
             self._task.cancel()
-        for place in (*self._booked, *(place for _, place in self._queue)):
+        for place in (*self._booked, *(place for *_, place in self._queue)):
             _fail(place, error)
         self._queue.clear()
 
     async def _serve(self) -> None:
         while self._queue:
             lease = [self._queue.popleft() for _ in range(min(self._lease, len(self._queue)))]
-            self._booked = [place for _, place in lease]
+            self._booked = [place for *_, place in lease]
             try:
-                await self._serve_lease([wanted for wanted, _ in lease], self._booked)
+                await self._serve_lease(lease)
             except Exception as error:  # nobody may wait for ever, whatever happened to the gate
                 for place in self._booked:
                     _fail(place, error)
 
-    async def _serve_lease(self, lease: list[Wanted], places: list[asyncio.Future[int]]) -> None:
+    async def _serve_lease(self, lease: list[tuple[Wanted, float, asyncio.Future[int]]]) -> None:
         loop = asyncio.get_running_loop()
-        grants = await self._limiter.reserve(self._annotator, lease)
+        asked = loop.time()
+        grants = await self._limiter.reserve(
+            self._annotator, [replace(wanted, waited_seconds=asked - ready) for wanted, ready, _ in lease]
+        )
         start = loop.time()
-        for wanted, place, first in zip(lease, places, grants, strict=True):
+        for (wanted, ready, place), first in zip(lease, grants, strict=True):
             grant, told = first, start
             while grant.barrier in ("later", "others"):
                 await asyncio.sleep(min(_PATIENCE_SECONDS, max(0.0, told + grant.wait_seconds - loop.time())))
-                (grant,) = await self._limiter.reserve(self._annotator, [wanted])
+                waited = replace(wanted, waited_seconds=loop.time() - ready)
+                (grant,) = await self._limiter.reserve(self._annotator, [waited])
                 told = loop.time()
             if grant.barrier == "budget":
                 _fail(place, _spent(grant))

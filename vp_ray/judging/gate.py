@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, Final, Literal, Protocol
 
 from vp_ray.judging.config import ModelSettings
+from vp_ray.judging.daily import Sent
 from vp_ray.maths.congestion import Congestion
 from vp_ray.maths.limiter import RateLimit
 
@@ -37,6 +38,8 @@ class Wanted:
     """Tokens that it and its reply are expected to be."""
     cost_usd: float
     """The most that it can cost; held back from the budget until it is settled."""
+    waited_seconds: float = 0.0
+    """How long it has been ready to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,10 @@ class Settled:
     """Requests a minute that the server states as its limit."""
     stated_tokens: float | None = None
     """Tokens a minute that the server states as its limit."""
+    estimated_tokens: int = 0
+    """What its request was estimated at by the package's tables."""
+    billed_tokens: int | None = None
+    """What the server counted for its request."""
 
 
 class RateLimiter(Protocol):
@@ -105,6 +112,8 @@ class Account:
     congestion: Congestion
     leases: dict[int, _Lease] = field(default_factory=dict)
     refused: int = 0
+    began: float = field(default_factory=time.time)
+    """When it was first used here, in seconds since 1970."""
 
     @classmethod
     def of(cls, settings: ModelSettings) -> Account:
@@ -170,6 +179,8 @@ class _Traffic:
     first: float = 0.0
     last: float = 0.0
     last_tokens: int = 0
+    estimated: int = 0
+    billed: int = 0
 
 
 @dataclass(slots=True)
@@ -226,7 +237,7 @@ class Gate:
             if account.is_full:
                 grants.append(Grant(wait_seconds=_ASK_AGAIN_SECONDS, barrier="others"))
                 continue
-            start = account.limit.reserve(now, request.tokens, HORIZON_SECONDS)
+            start = account.limit.reserve(now, request.tokens, HORIZON_SECONDS, request.waited_seconds)
             if start - now > HORIZON_SECONDS:
                 grants.append(Grant(wait_seconds=start - now - HORIZON_SECONDS, barrier="later"))
                 continue
@@ -258,6 +269,17 @@ class Gate:
             account.limit.refused(now, now - settled.age_seconds, settled.retry_after_seconds)
         if settled.turned_away:
             account.limit.turned_away(now, settled.tokens)
+        if settled.billed_tokens is not None:
+            self._traffic[annotator].estimated += settled.estimated_tokens
+            self._traffic[annotator].billed += settled.billed_tokens
+
+    def recall(self, sent: Sequence[Sent]) -> None:
+        """Counts what was sent before an account was used here against its limits of the day."""
+        now, wall = self.clock(), time.time()
+        for one in sent:
+            account = self._account.get(one.annotator)
+            if account is not None and one.answered_at < account.began:
+                account.limit.count_today(now - (wall - one.answered_at), one.requests, one.tokens)
 
     def close(self) -> None:
         """Ends all leases of this run."""
@@ -284,6 +306,7 @@ class Gate:
             "requests_per_minute_allowed": allowed or None,
             "tokens_per_minute_allowed": allowed_tokens or None,
             "share_of_rate_used": max(shares, default=None),
+            "billed_over_estimated": traffic.billed / traffic.estimated if traffic.estimated else None,
         }
 
 

@@ -86,7 +86,8 @@ def text_tokens(text: str) -> int:
 
 
 _MOST_WEIGHT_OF_PAST: Final = 50
-_ALARM_SHARE: Final = 0.2
+ALARM_SHARE: Final = 0.2
+"""Bills that part from the estimates by more than this raise an alarm."""
 _ALARM_AFTER: Final = 10
 """Answers before an alarm, so that one odd prompt raises none."""
 
@@ -110,7 +111,7 @@ class TokenEstimate:
             return False
         self._answers += 1
         self.ratio += (billed / estimated - self.ratio) / min(self._answers, _MOST_WEIGHT_OF_PAST)
-        if self._alarmed or self._answers < _ALARM_AFTER or abs(self.ratio - 1.0) <= _ALARM_SHARE:
+        if self._alarmed or self._answers < _ALARM_AFTER or abs(self.ratio - 1.0) <= ALARM_SHARE:
             return False
         self._alarmed = True
         logging.getLogger(__name__).warning(

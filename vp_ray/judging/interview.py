@@ -117,6 +117,8 @@ class Interviewer(Generic[Item]):
             turned_away,
             retry_after,
             *outcome.stated,
+            estimated_tokens=sent_tokens,
+            billed_tokens=outcome.request_tokens if isinstance(outcome, Reply) else None,
         )
         await self._limiter.settle(settings.name, settled)
         return left, outcome

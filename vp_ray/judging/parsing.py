@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,10 +33,7 @@ def parse_reply(text: str, rubric: Rubric, image_ids: Sequence[str], asked: Aske
     Raises `UnreadableReplyError` for text that is not JSON, keys that are missing or too many, and levels or choices
     that are none of those offered.
     """
-    try:
-        answer = json.loads(_without_fence(text))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableReplyError(f"the reply is not valid JSON: {error}") from None
+    answer = _value(text)
     if asked.mode == "pairwise":
         return Answer(choices=_choices(answer, image_ids, asked.aspects))
     return Answer(levels=_levels(answer, rubric, image_ids, asked.aspects))
@@ -71,6 +70,24 @@ def _opinion(value: Any, key: str, offered: Sequence[str], where: str) -> tuple[
     if not isinstance(rationale, str):
         raise UnreadableReplyError(f"{where}.rationale is not a string")
     return chosen, rationale
+
+
+def _value(text: str) -> Any:
+    """The value of a reply: the JSON text, or else the object that stands in it, as JSON or with Python's quotes.
+
+    Models without guided decoding write a sentence in front or single quotes. What is read is what is written: keys and
+    levels are checked afterwards as always.
+    """
+    plain = _without_fence(text)
+    try:
+        return json.loads(plain)
+    except (ValueError, RecursionError) as error:
+        problem = f"the reply is not valid JSON: {error}"
+    inner = plain[plain.find("{") : plain.rfind("}") + 1]
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return read(inner)
+    raise UnreadableReplyError(problem)
 
 
 def _without_fence(text: str) -> str:

@@ -1,7 +1,8 @@
 """When requests may leave so that no server that limits by sliding window or by GCRA refuses one.
 
 `Pacer` reserves departure times for one resource (requests, or tokens): evenly spaced as in the generic cell rate
-algorithm (ITU-T I.371, annex A) with no burst at all, and never more than the limit within any window. `Throttle`
+algorithm (ITU-T I.371, annex A), and never more than the limit within any window. Idle time saves nothing up; but what
+was ready in time and is asked for a little late, as on a busy machine, does not lose its place. `Throttle`
 lowers the pace once for each episode of refusals and lets it grow back. `RateLimit` joins requests and tokens, by the
 minute and by the day, and finds limits that it was not told. How many requests may be under way at a server that
 never refuses is found by `vp_ray.maths.congestion`.
@@ -20,6 +21,9 @@ MINUTE: Final = 60.0
 DAY: Final = 86400.0
 SLACK: Final = 0.004
 """The window is stretched by this share, so that departures a little uneven on their way still fit in it."""
+
+CATCH_UP_SECONDS: Final = 0.4
+"""Who asks so late still has the place that was free when it was ready; servers allow bursts of a second or more."""
 
 _DAY_BUCKET_SECONDS: Final = 600.0
 """What was sent is summed up by so much for the limits of a day."""
@@ -94,12 +98,15 @@ class Pacer:
         self._window.limit = self.limit
         return self._window.earliest(max(now, self._next), amount)
 
-    def commit(self, start: float, amount: float, pace: float = 1.0) -> None:
-        """Books `amount` at `start`; what follows waits `amount` times the spacing, over `pace` in (0, 1]."""
+    def commit(self, start: float, amount: float, pace: float = 1.0, due: float = float("inf")) -> None:
+        """Books `amount` at `start`; what follows waits `amount` times the spacing, over `pace` in (0, 1].
+
+        The spacing counts from `due` where that is earlier: when it could have left, had it been asked for in time.
+        """
         # Kept without a limit too: a limit that is learnt later holds for what has left before.
         self._window.book(start, amount)
         if self.limit:
-            self._next = start + amount * self.window_seconds / (self.limit * pace)
+            self._next = min(start, max(self._next, due)) + amount * self.window_seconds / (self.limit * pace)
 
     def give_back(self, now: float, amount: float) -> None:
         """Takes back an amount that was booked and that the server did not count."""
@@ -190,10 +197,13 @@ class RateLimit:
             Window(self.tokens_per_day, DAY, _DAY_BUCKET_SECONDS),
         )
 
-    def reserve(self, now: float, tokens: float, horizon_seconds: float = float("inf")) -> float:
+    def reserve(
+        self, now: float, tokens: float, horizon_seconds: float = float("inf"), waited_seconds: float = 0.0
+    ) -> float:
         """The time, from `now` on, at which one request of so many tokens may leave; the place is booked.
 
-        A place further ahead than the horizon is not booked: by then, the server may have said something new.
+        A place further ahead than the horizon is not booked: by then, the server may have said something new. A request
+        that has waited takes a place of the last `CATCH_UP_SECONDS` that nobody took.
         """
         self._began = now if self._began is None else self._began
         start, before = now, float("-inf")
@@ -206,8 +216,9 @@ class RateLimit:
         if start - now > horizon_seconds:
             return start
         pace = self._pace(now)
-        self.requests.commit(start, 1, pace)
-        self.tokens.commit(start, tokens, pace)
+        due = now - min(waited_seconds, CATCH_UP_SECONDS) if start <= now else start
+        self.requests.commit(start, 1, pace, due)
+        self.tokens.commit(start, tokens, pace, due)
         self.count_today(start, 1, tokens)
         self._grow(now, tokens)
         return start

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vp_ray.config import difference
 from vp_ray.generate.planning import estimate, read_measured
+from vp_ray.judging.image_tokens import ALARM_SHARE
 from vp_ray.pipeline.running import Finished, chosen_stages, recorded_settings
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.storage import STARTED, Manifest, RunFolder
@@ -142,6 +143,10 @@ def _notes(name: str, manifest: Manifest) -> Iterator[str]:
     for key, text in (("images_per_second", "{:.1f} images/s"), ("answers_per_minute", "{:.0f} answers/min")):
         if figures.get(key) is not None:
             yield text.format(figures[key])
+    for annotator, traffic in (figures.get("traffic") or {}).items():
+        ratio = traffic.get("billed_over_estimated")
+        if ratio is not None and abs(ratio - 1.0) > ALARM_SHARE:
+            yield f"{annotator} bills {ratio:.2f} times the tokens that were estimated: set its image_tokens"
     if name == "reward" and figures.get("accuracy"):
         overall = figures["accuracy"].get("overall")
         if overall:

@@ -42,7 +42,7 @@ def draw_latency(settings: JudgeSettings, number: int) -> float:
 
 
 def malform(content: str) -> str:
-    """JSON that no parser takes: it starts with prose and its quotes are single."""
+    """What no JSON parser takes: it starts with prose and its quotes are single."""
     return "Here is my judgement: " + content.replace('"', "'")
 
 

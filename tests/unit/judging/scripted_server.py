@@ -52,3 +52,9 @@ class ScriptedServer:
 def problem(code: str, message: str = "no") -> dict[str, Any]:
     """An error body as OpenAI writes it."""
     return {"error": {"code": code, "message": message, "type": "error", "param": None}}
+
+
+def completion(text: str) -> dict[str, Any]:
+    """A completion with this text, without a count of tokens."""
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.judging.conftest import annotator
 from vp_ray.errors import AnnotatorError, BudgetError
+from vp_ray.judging.daily import sent_within_a_day
 from vp_ray.judging.departures import Departures
 from vp_ray.judging.gate import HORIZON_SECONDS, Account, Gate, LocalLimiter, Settled, Wanted
+from vp_ray.storage import Folder
 
 
 @dataclass
@@ -206,3 +211,30 @@ def test_money_held_for_an_actor_that_died_does_not_make_others_wait_for_ever() 
 
     with pytest.raises(BudgetError):
         asyncio.run(leave())
+
+
+def test_what_a_ledger_says_was_sent_today_counts_against_the_limits_of_the_day(tmp_path: Path) -> None:
+    now, hour = time.time(), 3600.0
+    rows = [
+        {"judgement_id": f"{age}", "annotator": "judge", "status": "scored", "answered_at": now - age * hour}
+        | {"attempts": 2, "request_tokens": 900, "reply_tokens": 100}
+        for age in (30, 20, 1)
+    ]
+    ledger = Folder.at(tmp_path)
+    ledger.write_bytes("w.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    sent = sent_within_a_day(ledger, now)
+    assert [(one.requests, one.tokens) for one in sent] == [(2, 1000), (2, 1000)]
+    gate, _ = gate_at(requests_per_minute=0, requests_per_day=5)
+    gate.recall(sent)
+    first, second = started(gate).reserve("judge", [Wanted(0, 0)] * 2)
+    assert first.lease
+    # The two of twenty hours ago make room in four.
+    assert second.wait_seconds == pytest.approx(4 * hour, abs=0.2 * hour)
+
+
+def test_the_gate_tells_how_bills_compare_with_estimates() -> None:
+    gate, _ = gate_at()
+    assert gate.figures()["judge"]["billed_over_estimated"] is None
+    for billed in (1300, 1100, None):
+        gate.settle("judge", Settled(0, estimated_tokens=1000, billed_tokens=billed))
+    assert gate.figures()["judge"]["billed_over_estimated"] == pytest.approx(1.2)

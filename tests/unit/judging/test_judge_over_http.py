@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.judging.conftest import JudgeAt, annotator, make_questions, open_judge, stats
-from tests.unit.judging.scripted_server import ScriptedServer, problem
+from tests.unit.judging.scripted_server import ScriptedServer, completion, problem
 from vp_ray.errors import AnnotatorError, BudgetError
 from vp_ray.judging.client import check_annotator
 from vp_ray.judging.config import AnnotatorSettings, PriceSettings
@@ -59,7 +60,7 @@ def test_under_all_faults_at_once_every_question_has_an_answer_or_a_status(judge
         rows = judge(questions)
     counts = Counter(row["status"] for row in rows)
     assert len(rows) == len(questions) == 80
-    # Which request meets which fault depends on their order of arrival; one in 200 is malformed twice.
+    # Which request meets which fault depends on their order of arrival.
     assert {"scored", "truncated", "refused", "content_filtered"} <= set(counts)
     assert set(counts) <= {"scored", "truncated", "refused", "content_filtered", "unreadable"}
     assert counts["scored"] > 50
@@ -70,13 +71,26 @@ def test_under_all_faults_at_once_every_question_has_an_answer_or_a_status(judge
     assert sum(row["attempts"] for row in rows) == stats(url)["requests"]
 
 
-def test_a_reply_that_stays_unreadable_is_asked_for_twice_and_kept(judge_at: JudgeAt, rubric: Rubric) -> None:
-    settings = annotator()
-    with open_judge(settings, judge_at(faults={"malformed": 1.0}), rubric) as (judge, _):
-        row = judge(make_questions(1, settings, rubric)[:1])[0]
+def test_a_reply_that_stays_unreadable_is_asked_for_twice_with_the_reason_and_kept(rubric: Rubric) -> None:
+    server = ScriptedServer()
+    server.reply(200, completion("All four pictures are lovely."))
+    with open_judge(annotator(), server.url, rubric) as (judge, _):
+        row = judge(make_questions(1, annotator(), rubric)[:1])[0]
+    server.close()
     assert (row["status"], row["attempts"], row["levels"]) == ("unreadable", 2, [])
-    assert row["reply"].startswith("Here is my judgement")
+    assert row["reply"] == "All four pictures are lovely."
     assert "not valid JSON" in row["error"]
+    said = json.loads(server.asked)["messages"][1:]
+    assert said[0] == {"role": "assistant", "content": "All four pictures are lovely."}
+    assert "not valid JSON" in said[1]["content"]
+
+
+def test_single_quotes_after_a_sentence_cost_no_second_request(judge_at: JudgeAt, rubric: Rubric) -> None:
+    settings, url = annotator(), judge_at(canned=True, faults={"malformed": 1.0})
+    with open_judge(settings, url, rubric) as (judge, _):
+        row = judge(make_questions(1, settings, rubric)[:1])[0]
+    assert row["reply"].startswith("Here is my judgement: {'")
+    assert (row["status"], row["attempts"], {item["level"] for item in row["levels"]}) == ("scored", 1, {3})
 
 
 def test_answers_that_do_not_come_in_time_are_timed_out_while_others_come_and_count_at_their_dearest(

@@ -39,6 +39,21 @@ def test_a_code_fence_around_the_json_is_taken_off(rubric: Rubric) -> None:
     assert parse_reply(f"```json\n{plain}\n```\n", rubric, IMAGES) == parse_reply(plain, rubric, IMAGES)
 
 
+def test_an_object_after_a_sentence_or_with_pythons_quotes_is_read_as_it_is_written(rubric: Rubric) -> None:
+    plain = answer(rubric)
+    plain["image_1"]["fidelity"]["rationale"] = 'the artist\'s "mark" {here}'
+    expected = parse_reply(json.dumps(plain), rubric, IMAGES)
+    for text in (json.dumps(plain), repr(plain)):
+        assert parse_reply(f"Here is my judgement: {text}\nI hope this helps.", rubric, IMAGES) == expected
+
+
+def test_an_object_that_is_cut_off_or_computes_something_is_never_read(rubric: Rubric) -> None:
+    text = repr(answer(rubric))
+    for wrong in (text[: len(text) * 2 // 3], text.replace("'why 1'", "str(1)"), "{" * 100_000):
+        with pytest.raises(UnreadableReplyError, match="not valid JSON"):
+            parse_reply(f"Here: {wrong}", rubric, IMAGES)
+
+
 @pytest.mark.parametrize("level", ["10", "1", 1, 5.0, "5 - Very good", "", None, ["5 - very good"]])
 def test_a_level_that_is_not_on_the_scale_is_never_rounded_to_one(rubric: Rubric, level: Any) -> None:
     wrong = answer(rubric)

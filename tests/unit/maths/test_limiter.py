@@ -58,6 +58,25 @@ def test_an_idle_minute_saves_nothing_up() -> None:
     assert np.diff(departures(limit, [600.0] * 3, [0] * 3)).min() >= 1.0
 
 
+@pytest.mark.parametrize(("waited", "least", "most"), [(10.0, 0.99, 1.0), (0.0, 0.8, 0.95)])
+def test_who_was_ready_and_asks_a_little_late_keeps_its_place_and_who_was_not_does_not(
+    waited: float, least: float, most: float
+) -> None:
+    rng, limit, times = np.random.default_rng(0), started(300, 0), [0.0]
+    for _ in range(3000):
+        times.append(limit.reserve(times[-1] + rng.uniform(0.0, 0.3), 0, waited_seconds=waited))
+    assert least <= 3000 / (times[-1] / MINUTE) / 300 <= most
+    assert most_in_a_window(times[1:], [1.0] * 3000, MINUTE) <= 300
+
+
+def test_who_asks_half_a_minute_late_has_the_places_of_the_last_moments_alone() -> None:
+    limit = started(600, 0)
+    limit.reserve(0.0, 0)
+    times = [limit.reserve(30.0, 0, waited_seconds=30.0) for _ in range(10)]
+    assert times[:5] == pytest.approx([30.0, 30.0, 30.0, 30.0, 30.0016])
+    assert np.diff(times[4:]) == pytest.approx([60.24 / 600] * 5)
+
+
 def test_a_request_above_the_token_limit_leaves_alone() -> None:
     times = departures(started(0, 1000), [0.0, 0.0, 0.0], [900, 5000, 900])
     assert times[1] >= MINUTE

@@ -62,3 +62,10 @@ def test_what_was_paid_stands_by_model_and_day_and_nothing_where_nothing_was() -
     assert "What annotate cost" in text
     assert "gpt-4o  2026-11-25  2026-11      1,200    1,900,000      540,000  1.2346" in text
     assert "cost" not in shown(annotate={"costs": [row | tokens | {"cost_usd": 0.0}]})
+
+
+def test_bills_that_part_from_the_estimates_by_more_than_a_fifth_are_named() -> None:
+    traffic = {"near": {"billed_over_estimated": 1.19}, "far": {"billed_over_estimated": 0.75}}
+    text = " ".join(shown(annotate={"traffic": traffic | {"none": {}}}).split())
+    assert "far bills 0.75 times" in text
+    assert "near" not in text
