@@ -8,75 +8,28 @@ side by side run together, each with a judge of its own. Arguments choose settin
 """
 
 import argparse
-import io
-import json
 import sys
 import tempfile
-import threading
-import time
-import urllib.request
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import ray
-from PIL import Image
+from judged import SECONDS, SERVERS, pictures, share, small_run, stats, watched
 from ray.cluster_utils import Cluster
 from runs import print_figure
 
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.job import run
-from vp_ray.ids import content_id
-from vp_ray.records import IMAGES
 from vp_ray.shapeworld.config import JudgeSettings
 from vp_ray.shapeworld.judge_server import running_judge
-from vp_ray.storage import Manifest, RunFolder
 
-SECONDS, WARM_UP_SECONDS = 180, 10
 GUESSES = (0.5, 1.0, 2.0)
-SERVERS = {"sliding_window": 60.0, "gcra": 1.0}
 RATES = {"600": (600, 0), "3000": (3000, 0), "tokens": (0, 1_000_000)}
 TOGETHER = {"600": 6, "tokens": 6, "3000": 2}
 """How many settings are run at once: 100 requests a second at most."""
 REPLY_TOKENS = 1500
-
-
-def small_run(path: Path, prompts: int) -> RunFolder:
-    """A run with generated images: four of 32 pixels a prompt."""
-    folder = RunFolder.at(path)
-    rng = np.random.default_rng(0)
-    pictures = []
-    for _ in range(64):
-        buffer = io.BytesIO()
-        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(buffer, "PNG")
-        pictures.append(buffer.getvalue())
-    rows = []
-    for prompt, place in product(range(prompts), range(4)):
-        row = {"prompt_id": f"p{prompt}", "prompt": f"a red circle {prompt}", "generator": "any", "status": "made"}
-        image_id = content_id("image", prompt, place)
-        picture = {"bytes": pictures[(4 * prompt + place) % 64], "path": f"{image_id}.png"}
-        rows.append({**row, "image_id": image_id, "image": picture})
-    folder.stage("generate").write_table("images/part.parquet", pa.Table.from_pylist(rows, schema=IMAGES))
-    folder.stage("generate").finish(Manifest("generate", {}, {}, {}, 0.0))
-    return folder
-
-
-def stats(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url.replace("/v1", "/stats"), timeout=10) as reply:  # noqa: S310
-        found: dict[str, Any] = json.loads(reply.read())
-        return found
-
-
-def share(samples: list[tuple[float, dict[str, Any]]], kind: str, limit: int, warm_up: float) -> float:
-    """What was let in of `limit` a minute during the three minutes that begin `warm_up` seconds after the first."""
-    first = next(time for time, found in samples if found["admitted"])
-    before = [(time, found[kind]) for time, found in samples if time <= first + warm_up + 0.6][-1]
-    after = [(time, found[kind]) for time, found in samples if time <= first + warm_up + SECONDS + 0.6][-1]
-    assert after[0] - before[0] > 0.9 * SECONDS, "the work ended before three minutes were over"
-    return (after[1] - before[1]) / (limit * (after[0] - before[0]) / 60)
 
 
 def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]]:
@@ -103,7 +56,8 @@ def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]
                     "image_side_pixels": 32,
                 }
             )
-        folder = small_run(Path(stack.enter_context(tempfile.TemporaryDirectory())), rate * (SECONDS + 35) // 240)
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = small_run(path, rate * (SECONDS + 35) // 240, pictures(64, 32))
         stage = AnnotateSettings.load(
             {
                 "annotators": annotators,
@@ -113,19 +67,8 @@ def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]
             }
         )
         print(f"{name}: {len(settings)} settings for {SECONDS + 35} s", file=sys.stderr, flush=True)
-        samples: dict[str, list[tuple[float, dict[str, Any]]]] = {url: [] for url in urls}
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(0.5):
-                for url in urls:
-                    samples[url].append((time.monotonic(), stats(url)))
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        run(stage, folder, None)
-        ended.set()
-        watcher.join()
+        with watched(urls) as samples:
+            run(stage, folder, None)
         found = []
         for url, (guess, server) in zip(urls, settings, strict=True):
             kind, limit = ("admitted", requests) if requests else ("tokens_admitted", tokens)
@@ -133,7 +76,7 @@ def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]
             found.append(
                 {
                     "setting": f"{name} {server} guess {guess}",
-                    "share": share(samples[url], kind, limit, WARM_UP_SECONDS),
+                    "share": share(samples[url], kind, limit),
                     "from_start": share(samples[url], kind, limit, 0),
                     "refused": last["rate_limited"] / last["requests"],
                 }

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name not in ("run_all.py", "runs.py"))
+SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name not in ("run_all.py", "runs.py", "judged.py"))
 
 
 def processor() -> str:
