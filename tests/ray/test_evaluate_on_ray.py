@@ -44,7 +44,7 @@ def _trained(place: Path) -> RunFolder:
     run.stage("prompts").write_table("prompts.parquet", pa.Table.from_pylist(rows, schema=PROMPTS))
     policy = DiffusionPolicy.from_pretrained("embedded:weak", LoraSettings(rank=2), "float32", 0, "cpu")
     with torch.no_grad():
-        for parameter in policy.unet.parameters():
+        for parameter in policy.denoiser.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.02)
     policy.save_adapter((run.stage("rl") / "adapter").local_path)

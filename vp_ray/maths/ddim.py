@@ -11,15 +11,33 @@ x0 and e are linear in x_t and p, hence so is the mean: mean = c_x x_t + c_p p. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vp_ray.errors import NumericsError
+from vp_ray.maths.steps import Steps
 
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
+
+
+def _clean_and_noise(
+    signal: Tensor, noise: Tensor, prediction_type: PredictionType
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Coefficients of x and of the prediction in x0, then in e."""
+    zero, one = torch.zeros_like(signal), torch.ones_like(signal)
+    return {
+        "epsilon": (1 / signal, -noise / signal, zero, one),
+        "sample": (zero, one, 1 / noise, -signal / noise),
+        "v_prediction": (signal, -noise, noise, signal),
+    }[prediction_type]
+
+
+def clean_coefficients(alpha: Tensor, prediction_type: PredictionType) -> tuple[Tensor, Tensor]:
+    """(k_x, k_p) with x0 = k_x x_t + k_p prediction; both of the shape of `alpha`, in float64."""
+    signal, noise = alpha.double().sqrt(), (1 - alpha.double()).sqrt()
+    return _clean_and_noise(signal, noise, prediction_type)[:2]
 
 
 def coefficients(
@@ -34,12 +52,7 @@ def coefficients(
     variance = eta**2 * (1 - a_next) / (1 - a) * (1 - a / a_next)
     # At eta 1 the difference is 0 up to rounding where a' is 1 or a is 0.
     direction = (1 - a_next - variance).clamp(min=0).sqrt()
-    zero, one = torch.zeros_like(a), torch.ones_like(a)
-    clean_of_x, clean_of_p, noise_of_x, noise_of_p = {
-        "epsilon": (1 / signal, -noise / signal, zero, one),
-        "sample": (zero, one, 1 / noise, -signal / noise),
-        "v_prediction": (signal, -noise, noise, signal),
-    }[prediction_type]
+    clean_of_x, clean_of_p, noise_of_x, noise_of_p = _clean_and_noise(signal, noise, prediction_type)
     of_x = a_next.sqrt() * clean_of_x + direction * noise_of_x
     of_p = a_next.sqrt() * clean_of_p + direction * noise_of_p
     std = variance.clamp(min=0).sqrt()
@@ -65,36 +78,6 @@ def transition(
     return of_x.to(sample.dtype) * sample + of_p.to(sample.dtype) * prediction, std.to(sample.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class DdimSteps:
-    """The steps from noise to picture: a timestep and the coefficients of its Gaussian each, (T,) float32."""
-
-    timesteps: Tensor
-    of_sample: Tensor
-    of_prediction: Tensor
-    std: Tensor
-
-    def __len__(self) -> int:
-        return len(self.timesteps)
-
-    @property
-    def stochastic(self) -> Tensor:
-        """Indices of the steps that have a density (std > 0); no other step has a log-probability."""
-        return self.std.nonzero().flatten()
-
-    @property
-    def variance_weights(self) -> Tensor:
-        """(T,) std^2 of each step over its mean over the stochastic steps."""
-        variance = self.std**2
-        return variance / variance[self.stochastic].mean()
-
-    def gaussian(self, sample: Tensor, prediction: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean, std) for samples (B, ...) at their steps `index` (B,); std is (B, 1, ...)."""
-        shape = (-1, *(1,) * (sample.dim() - 1))
-        of_x, of_p, std = (table[index].view(shape) for table in (self.of_sample, self.of_prediction, self.std))
-        return of_x * sample + of_p * prediction, std
-
-
 def steps_of(
     alphas_cumprod: Tensor,
     final_alpha: Tensor,
@@ -103,7 +86,7 @@ def steps_of(
     *,
     eta: float,
     prediction_type: PredictionType,
-) -> DdimSteps:
+) -> Steps:
     """Steps at descending `timesteps` (T,), each to `stride` timesteps lower; below 0 stands `final_alpha`.
 
     The lower timestep is tested before it is used as an index: clamping it to 0 first would replace `final_alpha`
@@ -112,5 +95,7 @@ def steps_of(
     lower = timesteps - stride
     inside = lower >= 0
     alpha_previous = torch.where(inside, alphas_cumprod[lower.clamp(min=0)], final_alpha)
-    of_x, of_p, std = coefficients(alphas_cumprod[timesteps], alpha_previous, eta, prediction_type)
-    return DdimSteps(timesteps, of_x.float(), of_p.float(), std.float())
+    alpha = alphas_cumprod[timesteps]
+    of_x, of_p, std = coefficients(alpha, alpha_previous, eta, prediction_type)
+    clean_of_x, clean_of_p = clean_coefficients(alpha, prediction_type)
+    return Steps(timesteps, of_x.float(), of_p.float(), std.float(), clean_of_x.float(), clean_of_p.float())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,22 +12,33 @@ from torch import Tensor, nn
 
 from vp_ray.errors import CheckpointError
 
+Decay = Callable[[int], float]
+"""The decay d of an average at its update n, counted from 0."""
+
+
+def warmed_up(decay: float) -> Decay:
+    """min(decay, (1 + n) / (10 + n)), so that the first weights do not weigh for ever; 0 is the weights themselves."""
+    return lambda n: min(decay, (1 + n) / (10 + n)) if decay > 0 else 0.0
+
+
+def growing(growth: float, limit: float) -> Decay:
+    """min(growth n, limit): the weights themselves at first, and ever more of the past (DiffusionNFT's old policy)."""
+    return lambda n: min(growth * n, limit)
+
 
 class AveragedWeights:
-    """average := d average + (1 - d) weights after every update, with d = min(decay, (1 + n) / (10 + n)) at update n.
+    """average := d average + (1 - d) weights after every update, `decay` being d or the limit of `warmed_up`."""
 
-    With decay 0 the average is the weights themselves.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
+    def __init__(self, module: nn.Module, decay: float | Decay) -> None:
+        self._decay = decay if callable(decay) else warmed_up(decay)
+        self.updates = 0
         self._weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         self._average: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in self._weights.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes in the weights as they are now."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.decay > 0 else 0.0
+        decay = self._decay(self.updates)
         self.updates += 1
         for name, weight in self._weights.items():
             self._average[name].lerp_(weight, 1 - decay)

@@ -26,7 +26,8 @@ class GeneratorSettings(Settings):
     variant: str | None = None
     """Variant of the weight files, such as `fp16`."""
     adapter: str | None = None
-    """Directory of a LoRA adapter that is loaded on top (`pipe.load_lora_weights`)."""
+    """Directory of a LoRA adapter that is loaded on top (`pipe.load_lora_weights`), or of a whole denoising network
+    (with its `config.json`) that takes the place of the model's own."""
     refiner: str | None = None
     """SDXL's refiner, a directory or hub id, which draws the last steps."""
     refiner_start: float = Field(0.8, gt=0, lt=1)

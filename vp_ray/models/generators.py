@@ -127,7 +127,7 @@ class TextToImage:
     def _in_float32(self, requests: Sequence[ImageRequest]) -> list[Drawn]:
         """Each by itself, so that it does not depend on its neighbours; half-precision weights convert without loss."""
         half = getattr(torch, self.settings.dtype)
-        pipes = [self.pipe, *([self._refiner[0].pipe] if self._refiner is not None else [])]  # type: ignore[attr-defined]
+        pipes = [self.pipe, *([self._refiner[0].pipe] if self._refiner is not None else [])]
         before = self.pipe.vae.dtype
         try:
             for pipe in pipes:

@@ -86,10 +86,20 @@ def load_pipeline(settings: GeneratorSettings) -> DiffusionPipeline:
     pipe = _from_pretrained(settings, settings.source, settings.revision)
     with _explained(settings, settings.source):
         if settings.adapter is not None:
-            pipe.load_lora_weights(resolve(settings.adapter))
+            _apply_adapter(pipe, Path(resolve(settings.adapter)))
         if settings.scheduler != "own":
             pipe.scheduler = scheduler_like(pipe.scheduler, settings.scheduler)
     return pipe
+
+
+def _apply_adapter(pipe: Any, place: Path) -> None:
+    """A low-rank adapter on top, or a whole network (a directory with its config.json) in place of the pipeline's."""
+    if not (place / "config.json").is_file():
+        pipe.load_lora_weights(str(place))
+        return
+    part = "unet" if getattr(pipe, "unet", None) is not None else "transformer"
+    own = getattr(pipe, part)
+    setattr(pipe, part, type(own).from_pretrained(place, dtype=own.dtype, local_files_only=True).to(own.device))
 
 
 def load_refiner(settings: GeneratorSettings, base: Any) -> DiffusionPipeline:

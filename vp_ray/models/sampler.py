@@ -39,13 +39,15 @@ def noise_of(requests: Sequence[ImageRequest], shape: tuple[int, int, int]) -> t
 def guided(family: Family, latents: Tensor, timestep: Tensor, conditions: Conditions, scales: Tensor) -> Tensor:
     """The network's float32 output (B, C, h, w), with classifier-free guidance of each row's own scale (B,).
 
-    A scale of 1 or less is no guidance; both halves of a guided batch go through the network together.
+    A scale of 1 or less is no guidance; both halves of a guided batch go through the network together. `timestep` is
+    that of all rows () or of each (B,).
     """
     dtype = next(iter(conditions.positive.values())).dtype
     if conditions.negative is None:
         return family.predict(latents.to(dtype), timestep, conditions.positive).float()
     inputs = stacked(conditions.negative, conditions.positive)
-    output = family.predict(torch.cat([latents, latents]).to(dtype), timestep, inputs).float()
+    both = torch.cat([timestep, timestep]) if timestep.ndim else timestep
+    output = family.predict(torch.cat([latents, latents]).to(dtype), both, inputs).float()
     without, with_text = output.chunk(2)
     return without + scales[:, None, None, None] * (with_text - without)
 

@@ -52,7 +52,8 @@ def recorded_settings(job: JobSettings, stage: Stage) -> dict[str, Any]:
 
 def input_fingerprints(job: JobSettings, run: RunFolder, stage: Stage) -> dict[str, str]:
     """The fingerprints of the finished stages that this one reads; raises `StorageError` when one is missing."""
-    needed = [name for name in stage.inputs if job.stage(name) is not None]
+    inputs = (*stage.inputs, *stage.more_inputs(job.stage(stage.name)))
+    needed = [name for name in inputs if job.stage(name) is not None]
     if stage.always_anew:
         manifests: Mapping[str, Manifest | None] = {name: run.stage(name).manifest() for name in needed}
     else:

@@ -34,7 +34,11 @@ def _cluster(resources: Resources, settings: Any) -> dict[str, Any]:
 
 def _reward_service(resources: Resources, settings: Any) -> dict[str, Any]:
     resources.ray()
-    return {"app_name": resources.reward_app()}
+    return {"app_name": resources.reward_app() if settings.asks_the_service else None}
+
+
+def _of_preferences(settings: Any) -> tuple[str, ...]:
+    return ("import", "generate", "preferences") if settings.algorithm == "dpo" else ()
 
 
 def _planned(resources: Resources, settings: Any) -> dict[str, Any]:
@@ -48,6 +52,8 @@ class Stage:
     name: str
     inputs: tuple[str, ...]
     arguments: Arguments
+    more_inputs: Callable[[Any], tuple[str, ...]] = lambda settings: ()
+    """Further inputs, which depend on its settings."""
     always_anew: bool = False
     """Whether it is made again each time: it only shows what others made."""
 
@@ -66,7 +72,7 @@ STAGES = (
     Stage("annotate", ("generate",), _annotators),
     Stage("preferences", ("import", "generate", "annotate"), _nothing),
     Stage("reward", ("import", "generate", "preferences"), _cluster),
-    Stage("rl", ("prompts", "reward"), _reward_service),
+    Stage("rl", ("prompts", "reward"), _reward_service, _of_preferences),
     Stage("evaluate", ("prompts", "import", "reward", "rl"), _judges),
     Stage(
         "report",

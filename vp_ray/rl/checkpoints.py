@@ -16,6 +16,7 @@ from vp_ray.storage import Folder
 
 STATE = "state.json"
 AVERAGES = "averages.safetensors"
+OLD = "old_policy.safetensors"
 KEPT = 2
 _NAME = re.compile(r"epoch_(\d+)")
 
@@ -48,9 +49,15 @@ def _at(folder: Folder, epoch: int) -> Folder:
 
 
 def save(
-    folder: Folder, state: TrainingState, engine: Engine, averages: AveragedWeights, collective: Collective
+    folder: Folder,
+    state: TrainingState,
+    engine: Engine,
+    averages: AveragedWeights,
+    collective: Collective,
+    old: AveragedWeights | None = None,
 ) -> None:
-    """Writes a checkpoint and removes all but the last two; every rank calls it."""
+    """Writes a checkpoint and removes all but the last two; every rank calls it. `old` is a policy that draws images
+    while another is trained."""
     place = _at(folder, state.epoch)
     if collective.rank == 0:
         folder.delete(f"checkpoints/epoch_{state.epoch:03d}")
@@ -60,13 +67,17 @@ def save(
     collective.barrier()
     if collective.rank == 0:
         averages.save(place.local_path / AVERAGES)
+        if old is not None:
+            old.save(place.local_path / OLD)
         place.write_json(STATE, asdict(state))
-        for old in _epochs(folder)[:-KEPT]:
-            folder.delete(f"checkpoints/epoch_{old:03d}")
+        for epoch in _epochs(folder)[:-KEPT]:
+            folder.delete(f"checkpoints/epoch_{epoch:03d}")
     collective.barrier()
 
 
-def load_newest(folder: Folder, engine: Engine, averages: AveragedWeights) -> TrainingState:
+def load_newest(
+    folder: Folder, engine: Engine, averages: AveragedWeights, old: AveragedWeights | None = None
+) -> TrainingState:
     """Restores the newest complete checkpoint; a new state when there is none."""
     epochs = _epochs(folder)
     if not epochs:
@@ -78,4 +89,6 @@ def load_newest(folder: Folder, engine: Engine, averages: AveragedWeights) -> Tr
         raise CheckpointError("the checkpoint is of another version", "Use a new run directory.", place.uri) from None
     engine.load(place.local_path)
     averages.load(place.local_path / AVERAGES, state.update)
+    if old is not None:
+        old.load(place.local_path / OLD, state.epoch)
     return state

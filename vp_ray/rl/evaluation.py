@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vp_ray.ids import seed_from
-from vp_ray.maths.ddim import DdimSteps
 from vp_ray.maths.diversity import feature_variance
+from vp_ray.maths.steps import Steps
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.policy import DiffusionPolicy, draw_noise
 from vp_ray.models.rewards import check_scores
@@ -39,7 +39,7 @@ class HeldOut:
 
 
 def evaluate(
-    settings: RlSettings, policy: DiffusionPolicy, held_out: HeldOut, steps: DdimSteps, collective: Collective
+    settings: RlSettings, policy: DiffusionPolicy, held_out: HeldOut, steps: Steps, collective: Collective
 ) -> tuple[Scores, Pixels]:
     """(scores (N, A) of all N held-out prompts on every rank, the images that this rank drew).
 
@@ -59,7 +59,7 @@ def _draw_and_score(
     settings: RlSettings,
     policy: DiffusionPolicy,
     held_out: HeldOut,
-    steps: DdimSteps,
+    steps: Steps,
     batches: Sequence[Sequence[int]],
 ) -> tuple[Scores, Pixels]:
     images, scores = [], []
@@ -67,9 +67,9 @@ def _draw_and_score(
     for places in batches:
         prompts = [held_out.prompts[place] for place in places]
         seeds = [seed_from(settings.seed, "held out", *row) for row in zip(prompts, places, strict=True)]
-        noise = draw_noise(seeds, len(steps), policy.latent_shape)
-        trajectory = policy.sample(policy.embed(prompts), noise, steps, settings.guidance_scale)
-        images.append(policy.decode(trajectory.final))
+        noise = draw_noise(seeds, 0, policy.latent_shape)
+        prompted = policy.embed(prompts, settings.guidance_scale)
+        images.append(policy.decode(policy.sample(prompted, noise, steps, keep_path=False).final))
         pending.append(held_out.source.request(images[-1], prompts))
         if len(pending) > 1:
             scores.append(pending.popleft().result(settings.reward_timeout_seconds))

@@ -21,17 +21,18 @@ def figures_of(rows: Sequence[dict[str, Any]], guard: EarlyStop, settings: RlSet
     epochs = rows[1:]
     seconds = {name: sum(row[name] for row in epochs) for name in SECONDS}
     total = sum(seconds.values())
-    images = len(epochs) * settings.prompts_per_epoch * settings.samples_per_prompt
+    each = settings.prompts_per_epoch * settings.samples_per_prompt
+    images = 0 if settings.algorithm == "dpo" else len(epochs) * each
     held_out = [row["held_out_score"] for row in rows if row["held_out_score"] is not None]
     return {
         "epochs": len(epochs),
         "updates": rows[-1]["update"],
         "images": images,
-        "images_per_second": images / total if total else None,
+        "images_per_second": images / total if total and images else None,
         "reward_wait_share": seconds["seconds_reward_wait"] / total if total else None,
         "reward_first": epochs[0]["reward_mean"] if epochs else None,
         "reward_last": epochs[-1]["reward_mean"] if epochs else None,
-        "kl_last": epochs[-1]["kl"] if epochs else None,
+        "kl_last": epochs[-1].get("kl") if epochs else None,
         "held_out_first": held_out[0] if held_out else None,
         "held_out_last": held_out[-1] if held_out else None,
         "held_out_best": guard.best_score,

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from vp_ray.errors import NumericsError, SettingsError
-from vp_ray.rl.losses.ddpo import LossStatistics
+from vp_ray.rl.losses.interface import RATIO_DEVIATION, Seen
 
 RATIO_TOLERANCE = 1e-6
 _SETTINGS = ("patience", "tolerance", "diversity_floor")
 
 
-def check_first_ratios(statistics: Sequence[LossStatistics]) -> None:
+def check_first_ratios(seen: Sequence[Seen]) -> None:
     """Raises `NumericsError` unless every ratio is 1 as long as the weights are those that sampled."""
-    deviation = float(torch.stack([one.ratio.largest_deviation for one in statistics]).max())
+    deviation = float(torch.stack([one[RATIO_DEVIATION] for one in seen]).max())
     if not deviation <= RATIO_TOLERANCE:
         raise NumericsError(
             f"before the first update a ratio differs from 1 by {deviation:.2e}",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vp_ray.errors import InputError, SettingsError
 from vp_ray.ids import seed_from
-from vp_ray.maths.ddim import DdimSteps
+from vp_ray.maths.steps import Steps
 from vp_ray.rl.config import RlSettings
 
 
@@ -53,10 +53,20 @@ def prompts_of_epoch(prompts: Sequence[str], epoch: int, settings: RlSettings) -
             f"there are {len(prompts)} training prompts for {count} an epoch",
             "Lower rl.prompts_per_epoch, or add prompts.",
         )
-    passes = len(prompts) // count
-    order = np.random.default_rng(seed_from(settings.seed, "prompts", epoch // passes)).permutation(len(prompts))
+    return [prompts[place] for place in turn(len(prompts), count, epoch, settings.seed, "prompts")]
+
+
+def turn(total: int, count: int, epoch: int, seed: int, name: str) -> NDArray[np.int64]:
+    """(count,) places among `total` in this epoch: all of them in a shuffled order, pass after pass.
+
+    Raises `InputError` where there are fewer than an epoch takes.
+    """
+    if total < count:
+        raise InputError(f"there are {total} {name} for {count} an epoch", "Lower the count of an epoch, or add some.")
+    passes = total // count
+    order = np.random.default_rng(seed_from(seed, name, epoch // passes)).permutation(total)
     first = (epoch % passes) * count
-    return [prompts[place] for place in order[first : first + count]]
+    return order[first : first + count]
 
 
 def batches_of_epoch(prompts: Sequence[str], epoch: int, settings: RlSettings) -> list[Batch]:
@@ -81,7 +91,7 @@ def share_of_rank(batches: Sequence[Batch], rank: int, world_size: int) -> list[
     return [batch for batch in batches if batch.number % world_size == rank]
 
 
-def trained_steps(settings: RlSettings, steps: DdimSteps) -> list[int]:
+def trained_steps(settings: RlSettings, steps: Steps) -> list[int]:
     """The steps that may be trained: those with a density, without the last `drop_last_steps` of all."""
     kept = [step for step in steps.stochastic.tolist() if step < len(steps) - settings.drop_last_steps]
     if not kept:
@@ -89,13 +99,29 @@ def trained_steps(settings: RlSettings, steps: DdimSteps) -> list[int]:
     return kept
 
 
-def steps_per_image(settings: RlSettings, steps: DdimSteps) -> int:
+def steps_per_image(settings: RlSettings, steps: Steps) -> int:
     """How many steps of each image are trained, at least one."""
     return max(1, round(settings.trained_steps_share * len(trained_steps(settings, steps))))
 
 
-def micro_batches_per_update(settings: RlSettings, steps: DdimSteps, world_size: int) -> int:
+def pair_chunk(settings: RlSettings, pairs: int, world_size: int) -> int:
+    """How many of an epoch's pairs share a forward pass: the most that fit `batch_size` and divide a rank's share."""
+    share, rest = divmod(pairs, settings.updates_per_epoch * world_size)
+    if rest or not share:
+        raise SettingsError(
+            f"an epoch of {pairs} pairs cannot be split over {world_size} ranks",
+            "Make it a multiple of rl.updates_per_epoch x ranks.",
+            "rl",
+        )
+    return max(size for size in range(1, share + 1) if share % size == 0 and size <= max(1, settings.batch_size // 2))
+
+
+def micro_batches_per_update(settings: RlSettings, steps: Steps, world_size: int) -> int:
     """How many losses each rank adds up for one optimiser step; what the engine is built with."""
+    if settings.algorithm in ("dpo", "online_dpo"):
+        pairs = settings.dpo.pairs_per_epoch if settings.algorithm == "dpo" else settings.prompts_per_epoch
+        chunks = pairs // (settings.updates_per_epoch * world_size) // pair_chunk(settings, pairs, world_size)
+        return chunks * settings.timesteps_per_image
     images = settings.prompts_per_epoch * settings.samples_per_prompt
     per_rank, rest = divmod(images, settings.batch_size * settings.updates_per_epoch * world_size)
     if rest:
@@ -104,10 +130,12 @@ def micro_batches_per_update(settings: RlSettings, steps: DdimSteps, world_size:
             "Make it a multiple of rl.batch_size x rl.updates_per_epoch x ranks.",
             "rl",
         )
-    return per_rank * steps_per_image(settings, steps)
+    if settings.algorithm == "nft":
+        return per_rank * settings.timesteps_per_image
+    return per_rank if settings.algorithm == "refl" else per_rank * steps_per_image(settings, steps)
 
 
-def step_columns(settings: RlSettings, steps: DdimSteps, epoch: int, inner_epoch: int, batch: Batch) -> Tensor:
+def step_columns(settings: RlSettings, steps: Steps, epoch: int, inner_epoch: int, batch: Batch) -> Tensor:
     """(K, B) step indices: in each of K rows every image of the batch trains one step; no image trains one twice."""
     rng = np.random.default_rng(seed_from(settings.seed, "steps", epoch, inner_epoch, batch.number))
     candidates = np.tile(np.asarray(trained_steps(settings, steps)), (len(batch.prompts), 1))

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from vp_ray.errors import RewardError
-from vp_ray.maths.ddim import DdimSteps
+from vp_ray.maths.steps import Steps
 from vp_ray.models.policy import DiffusionPolicy, Trajectory, draw_noise
 from vp_ray.models.rewards import check_scores
 from vp_ray.protocols import Collective, PendingScores, RewardSource, Scores
@@ -57,13 +57,16 @@ class Drawn:
 def draw_epoch(
     settings: RlSettings,
     policy: DiffusionPolicy,
-    steps: DdimSteps,
+    steps: Steps,
     *,
     rewards: RewardSource,
     batches: Sequence[Batch],
     epoch: int,
 ) -> Drawn:
-    """The rollouts of this rank's batches; raises `RewardError` when scores stay out."""
+    """The rollouts of this rank's batches; raises `RewardError` when scores stay out.
+
+    Paths are kept where a step of them has a density; without one, as without noise, the final latents alone.
+    """
     rollouts: list[Rollout] = []
     waiting: tuple[Batch, Trajectory, PendingScores] | None = None
     sampling = waited = 0.0
@@ -74,6 +77,8 @@ def draw_epoch(
         rollouts.append(Rollout(batch, trajectory, check_scores(scores, len(batch.prompts), rewards.aspects)))
         return time.perf_counter() - started
 
+    # Text encoders that lie in main memory come to the GPU once an epoch.
+    policy.embed([prompt for batch in batches for prompt in batch.prompts], settings.guidance_scale)
     for batch in batches:
         started = time.perf_counter()
         trajectory = _draw(settings, policy, steps, batch, epoch)
@@ -90,8 +95,11 @@ def draw_epoch(
     return Drawn(rollouts, sampling, waited)
 
 
-def _draw(settings: RlSettings, policy: DiffusionPolicy, steps: DdimSteps, batch: Batch, epoch: int) -> Trajectory:
-    noise = draw_noise(image_seeds(settings, epoch, batch), len(steps), policy.latent_shape)
+def _draw(settings: RlSettings, policy: DiffusionPolicy, steps: Steps, batch: Batch, epoch: int) -> Trajectory:
+    has_path = bool(len(steps.stochastic))
+    noise = draw_noise(image_seeds(settings, epoch, batch), len(steps) if has_path else 0, policy.latent_shape)
     if settings.same_start_noise:
         noise[:, 0] = draw_noise(start_seeds(settings, epoch, batch), 0, policy.latent_shape)[:, 0]
-    return policy.sample(policy.embed(batch.prompts), noise, steps, settings.guidance_scale)
+    prompted = policy.embed(batch.prompts, settings.guidance_scale)
+    with policy.at_old():
+        return policy.sample(prompted, noise, steps, keep_path=has_path)

@@ -1,8 +1,8 @@
-"""Learns from an epoch's rollouts: updates over batches and steps, with the statistics of every micro-batch."""
+"""Learns from an epoch's material: updates over its micro-batches, with the figures of every one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,17 +12,25 @@ from numpy.typing import NDArray
 from vp_ray.ids import seed_from
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.policy import DiffusionPolicy
-from vp_ray.protocols import Engine
+from vp_ray.protocols import Collective, Engine
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.guards import check_first_ratios
-from vp_ray.rl.losses.ddpo import LossStatistics, MicroBatch, ddpo_loss
-from vp_ray.rl.plan import step_columns
-from vp_ray.rl.rollout import Rollout
+from vp_ray.rl.losses.ddpo import DDPO
+from vp_ray.rl.losses.diffusion_dpo import DIFFUSION_DPO
+from vp_ray.rl.losses.flow_grpo import FLOW_GRPO
+from vp_ray.rl.losses.interface import Loss, Seen
+from vp_ray.rl.losses.nft import DIFFUSION_NFT
+from vp_ray.rl.losses.refl import REFL
 
-LOSSES: Final = {"ddpo": ddpo_loss}
+LOSSES: Final[dict[str, Loss]] = {
+    "ddpo": DDPO,
+    "flow_grpo": FLOW_GRPO,
+    "nft": DIFFUSION_NFT,
+    "online_dpo": DIFFUSION_DPO,
+    "dpo": DIFFUSION_DPO,
+    "refl": REFL,
+}
 """The loss of each algorithm."""
-
-STATISTICS: Final = ("ratio_mean", "clip_share_high", "clip_share_low", "kl", "gradient_norm")
 
 
 def learn(
@@ -31,48 +39,42 @@ def learn(
     engine: Engine,
     *,
     averages: AveragedWeights,
-    learnt: Sequence[tuple[Rollout, NDArray[np.float64]]],
+    micro_batches: Callable[[int, int], Iterable[object]],
     epoch: int,
-) -> tuple[list[LossStatistics], list[float]]:
-    """(statistics of every micro-batch, gradient norm of every update) of this rank.
+) -> tuple[list[Seen], list[float]]:
+    """(figures of every micro-batch, gradient norm of every update) of this rank.
 
-    `learnt` are its rollouts of the epoch with the advantages (B,) of their images.
-    Raises `NumericsError` when the first update does not begin at ratio 1.
+    `micro_batches(inner_epoch, update)` gives this rank's share of one update. At the end the policy that draws, where
+    it is not the trained one, follows. Raises `NumericsError` when the first
+    update of a loss with ratios does not begin at ratio 1.
     """
     loss_of = LOSSES[settings.algorithm]
-    statistics: list[LossStatistics] = []
+    seen: list[Seen] = []
     norms: list[float] = []
     for inner_epoch in range(settings.inner_epochs):
         order = np.random.default_rng(seed_from(settings.seed, "updates", epoch, inner_epoch)).permutation(
             settings.updates_per_epoch
         )
         for update in order.tolist():
-            first_of_update = len(statistics)
-            for rollout, advantage in learnt:
-                if rollout.batch.update != update:
-                    continue
-                advantages_B = torch.from_numpy(advantage).float().to(policy.device)
-                for index in step_columns(settings, rollout.trajectory.steps, epoch, inner_epoch, rollout.batch).to(
-                    policy.device
-                ):
-                    batch = MicroBatch(rollout.trajectory, index, advantages_B)
-                    loss, seen = loss_of(policy, batch, settings, measure_kl=len(statistics) == first_of_update)
-                    statistics.append(seen)
-                    if engine.accumulate(loss):
-                        averages.update()
-                        norms.append(engine.gradient_norm)
-            if first_of_update == 0:
-                check_first_ratios(statistics)
-    return statistics, norms
+            first_of_update = len(seen)
+            for batch in micro_batches(inner_epoch, update):
+                loss, figures = loss_of.function(policy, batch, settings, len(seen) == first_of_update)
+                seen.append(figures)
+                if engine.accumulate(loss):
+                    averages.update()
+                    norms.append(engine.gradient_norm)
+            if first_of_update == 0 and loss_of.has_ratios:
+                check_first_ratios(seen)
+    if policy.old is not None:
+        policy.old.update()
+    return seen, norms
 
 
-def summary(statistics: Sequence[LossStatistics], norms: Sequence[float]) -> NDArray[np.float64]:
-    """(1, 5) means of one rank, in the order of `STATISTICS`; the KL to the start is in nats a step."""
-    columns = [
-        torch.stack([one.ratio.ratio_mean for one in statistics]),
-        torch.stack([one.ratio.clip_share_high for one in statistics]),
-        torch.stack([one.ratio.clip_share_low for one in statistics]),
-        torch.stack([one.kl for one in statistics]),
-    ]
-    means = [float(column.double().nanmean()) for column in columns]
-    return np.array([[*means, float(np.mean(norms))]])
+def summary(
+    settings: RlSettings, seen: Sequence[Seen], norms: Sequence[float], collective: Collective
+) -> dict[str, float]:
+    """Means over all ranks of the loss's figures, where they were measured, and of the gradient norm."""
+    names = LOSSES[settings.algorithm].figures
+    means = [float(torch.stack([one[name] for one in seen]).double().nanmean()) for name in names]
+    row: NDArray[np.float64] = np.array([[*means, float(np.mean(norms))]])
+    return dict(zip((*names, "gradient_norm"), collective.gather(row).mean(axis=0).tolist(), strict=True))

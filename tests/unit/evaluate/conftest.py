@@ -57,7 +57,7 @@ def trained_run(tmp_path: Path, tiny_pipeline: Path, vp_score: VPScore) -> Calla
         vp_score.save_pretrained((run.stage("reward") / "checkpoint").uri)
         policy = DiffusionPolicy.from_pretrained(str(tiny_pipeline), LoraSettings(rank=2), "float32", 0, "cpu")
         with torch.no_grad():
-            for parameter in policy.unet.parameters():
+            for parameter in policy.denoiser.parameters():
                 if parameter.requires_grad:
                     parameter.add_(strength)
         policy.save_adapter((run.stage("rl") / "adapter").local_path)

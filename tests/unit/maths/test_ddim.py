@@ -7,7 +7,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from vp_ray.errors import NumericsError
-from vp_ray.maths.ddim import DdimSteps, steps_of, transition
+from vp_ray.maths.ddim import steps_of, transition
+from vp_ray.maths.steps import Steps
 
 
 def scheduler_of(**options: object) -> DDIMScheduler:
@@ -15,7 +16,7 @@ def scheduler_of(**options: object) -> DDIMScheduler:
     return DDIMScheduler(**{**plain, **options})
 
 
-def steps_like(scheduler: DDIMScheduler, count: int, eta: float) -> DdimSteps:
+def steps_like(scheduler: DDIMScheduler, count: int, eta: float) -> Steps:
     scheduler.set_timesteps(count)
     return steps_of(
         scheduler.alphas_cumprod,

@@ -24,7 +24,7 @@ def policy(tiny_pipeline: Path) -> DiffusionPolicy:
 def moved(policy: DiffusionPolicy, size: float = 0.05) -> None:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for parameter in policy.unet.parameters():
+        for parameter in policy.denoiser.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=size)
 
@@ -32,7 +32,7 @@ def moved(policy: DiffusionPolicy, size: float = 0.05) -> None:
 def sampled(policy: DiffusionPolicy, guidance_scale: float = 1.0, eta: float = 1.0) -> Trajectory:
     steps = policy.steps(5, eta)
     noise = draw_noise(range(len(PROMPTS)), 5, policy.latent_shape)
-    return policy.sample(policy.embed(PROMPTS), noise, steps, guidance_scale)
+    return policy.sample(policy.embed(PROMPTS, guidance_scale), noise, steps)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.5])
@@ -41,9 +41,9 @@ def sampled(policy: DiffusionPolicy, guidance_scale: float = 1.0, eta: float = 1
 def test_a_replay_with_the_same_weights_gives_ratio_exactly_1(
     policy: DiffusionPolicy, guidance_scale: float, training: bool, checkpointing: bool
 ) -> None:
-    policy.unet.train(training)
+    policy.denoiser.train(training)
     if checkpointing:
-        policy.unet.enable_gradient_checkpointing()
+        policy.denoiser.enable_gradient_checkpointing()
     trajectory = sampled(policy, guidance_scale)
     for index in (torch.tensor([0, 1, 2, 3]), torch.tensor([4, 4, 0, 2])):
         log_probs = policy.log_prob(trajectory, index)
@@ -53,11 +53,11 @@ def test_a_replay_with_the_same_weights_gives_ratio_exactly_1(
 
 def test_checkpointing_changes_no_gradient(policy: DiffusionPolicy) -> None:
     trajectory, gradients = sampled(policy), []
-    for switch in (policy.unet.disable_gradient_checkpointing, policy.unet.enable_gradient_checkpointing):
+    for switch in (policy.denoiser.disable_gradient_checkpointing, policy.denoiser.enable_gradient_checkpointing):
         switch()
-        policy.unet.zero_grad()
+        policy.denoiser.zero_grad()
         policy.log_prob(trajectory, torch.tensor([0, 1, 2, 4])).sum().backward()
-        gradients.append([p.grad.clone() for p in policy.unet.parameters() if p.grad is not None])
+        gradients.append([p.grad.clone() for p in policy.denoiser.parameters() if p.grad is not None])
     assert len(gradients[0]) > 30
     assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
 
@@ -92,7 +92,7 @@ def test_an_image_depends_on_its_seed_and_prompt_and_not_on_its_batch(policy: Di
 
 
 def test_the_steps_without_density_have_no_log_probability(policy: DiffusionPolicy) -> None:
-    policy._scheduler.final_alpha_cumprod = torch.tensor(1.0)
+    policy.pipe.scheduler.final_alpha_cumprod = torch.tensor(1.0)
     trajectory = sampled(policy)
     assert trajectory.steps.stochastic.tolist() == [0, 1, 2, 3]
     assert trajectory.log_probs[:, :4].isfinite().all()
@@ -119,9 +119,12 @@ def test_the_saved_adapter_loads_into_a_pipeline_that_predicts_the_same(
     assert [path.name for path in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
     pipe = StableDiffusionPipeline.from_pretrained(tiny_pipeline, local_files_only=True)
     pipe.load_lora_weights(tmp_path)
-    latents, states = torch.randn(2, *policy.latent_shape), policy.embed(PROMPTS[:2])
+    latents, states = (
+        torch.randn(2, *policy.latent_shape),
+        policy.embed(PROMPTS[:2]).conditions.positive["encoder_hidden_states"],
+    )
     with torch.no_grad():
-        expected = policy.unet(latents, 500, states).sample
+        expected = policy.denoiser(latents, 500, states).sample
         # The pipeline adds its adapter to the outputs, the policy to the weights.
         torch.testing.assert_close(pipe.unet(latents, 500, states).sample, expected, rtol=1e-5, atol=1e-6)
 
@@ -132,7 +135,7 @@ def test_the_adapter_starts_at_nothing_and_depends_on_its_seed_alone(tiny_pipeli
     torch.manual_seed(2)
     two = DiffusionPolicy.from_pretrained(str(tiny_pipeline), LoraSettings(), seed=3)
     other = DiffusionPolicy.from_pretrained(str(tiny_pipeline), LoraSettings(), seed=4)
-    trainable = [{n: p for n, p in x.unet.named_parameters() if p.requires_grad} for x in (one, two, other)]
+    trainable = [{n: p for n, p in x.denoiser.named_parameters() if p.requires_grad} for x in (one, two, other)]
     assert all("lora" in name for name in trainable[0])
     assert all(torch.equal(weight, trainable[1][name]) for name, weight in trainable[0].items())
     assert not all(torch.equal(weight, trainable[2][name]) for name, weight in trainable[0].items())
@@ -144,8 +147,8 @@ def test_half_precision_weights_keep_trajectory_and_adapter_in_float32(tiny_pipe
     moved(policy)
     trajectory, index = sampled(policy), torch.tensor([0, 1, 2, 3])
     assert trajectory.latents.dtype == trajectory.log_probs.dtype == torch.float32
-    assert {p.dtype for p in policy.unet.parameters() if p.requires_grad} == {torch.float32}
-    assert policy.unet.conv_in.weight.dtype == torch.bfloat16
+    assert {p.dtype for p in policy.denoiser.parameters() if p.requires_grad} == {torch.float32}
+    assert policy.denoiser.conv_in.weight.dtype == torch.bfloat16
     assert torch.equal(policy.log_prob(trajectory, index), trajectory.log_probs.diagonal())
 
 

@@ -4,12 +4,12 @@ import torch
 from vp_ray.errors import NumericsError, SettingsError
 from vp_ray.maths.policy_gradient import clipped_loss
 from vp_ray.rl.guards import EarlyStop, aspect_weights, check_first_ratios, held_out_weights
-from vp_ray.rl.losses.ddpo import LossStatistics
+from vp_ray.rl.losses.interface import RATIO_DEVIATION, Seen
 
 
-def statistics_at(log_ratio: float) -> LossStatistics:
+def statistics_at(log_ratio: float) -> Seen:
     _, ratio = clipped_loss(torch.tensor([0.0, log_ratio]), torch.zeros(2), torch.ones(2), 1.0)
-    return LossStatistics(ratio, torch.tensor(0.0))
+    return {RATIO_DEVIATION: ratio.largest_deviation}
 
 
 def test_a_first_ratio_beyond_a_millionth_of_1_is_an_error() -> None:

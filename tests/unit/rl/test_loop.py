@@ -41,7 +41,7 @@ def trained(
     return train(
         settings,
         policy,
-        TorchEngine(policy.unet, settings.optimizer, count),
+        TorchEngine(policy.denoiser, settings.optimizer, count),
         rewards=source,
         held_out=HeldOut(HELD_OUT, source, encoder) if settings.held_out_prompts else None,
         collective=SingleProcess(),
@@ -214,13 +214,13 @@ def test_training_ends_early_and_stays_ended(
 def test_a_module_that_trains_otherwise_than_it_samples_is_noticed(tiny_pipeline: Path, tmp_path: Path) -> None:
     settings = settings_of(tiny_pipeline, held_out_prompts=0, keep="last")
     policy = DiffusionPolicy.from_pretrained(settings.generator, settings.lora)
-    policy.unet.mid_block.resnets[0].dropout.p = 0.3
-    policy.unet.train()
+    policy.denoiser.mid_block.resnets[0].dropout.p = 0.3
+    policy.denoiser.train()
     with pytest.raises(NumericsError, match="before the first update a ratio differs from 1"):
         train(
             settings,
             policy,
-            TorchEngine(policy.unet, settings.optimizer, 3),
+            TorchEngine(policy.denoiser, settings.optimizer, 3),
             rewards=Rewards(),
             held_out=None,
             collective=SingleProcess(),

@@ -116,12 +116,15 @@ def test_each_user_prefers_their_own_adapter_on_held_out_prompts(
         )  # fmt: skip
         policy = DiffusionPolicy.from_pretrained(settings.generator, settings.lora)
         before = brightness_by_prompt(policy)
+        count = micro_batches_per_update(settings, policy.steps(3, settings.eta), 1)
         taste = PersonalScore.from_pretrained(run.stage("rl") / personal.FOLDER, user, shared)
         train(
             settings,
             policy,
             TorchEngine(
-                policy.unet, settings.optimizer, micro_batches_per_update(settings, policy.steps(3, settings.eta), 1)
+                policy.denoiser,
+                settings.optimizer,
+                micro_batches_per_update(settings, policy.steps(3, settings.eta), 1),
             ),
             rewards=JoinedRewards({"": LocalRewards(shared), "user": LocalRewards(taste)}),
             held_out=None,

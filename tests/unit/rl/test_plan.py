@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vp_ray.errors import InputError, SettingsError
-from vp_ray.maths.ddim import DdimSteps
+from vp_ray.maths.steps import Steps
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.plan import (
     batches_of_epoch,
@@ -34,9 +34,9 @@ def settings_of(**changes: object) -> RlSettings:
     return RlSettings.load({**plain, **changes})
 
 
-def steps_of(std: list[float]) -> DdimSteps:
+def steps_of(std: list[float]) -> Steps:
     table = torch.ones(len(std))
-    return DdimSteps(torch.arange(len(std)), table, table, torch.tensor(std))
+    return Steps(torch.arange(len(std)), table, table, torch.tensor(std), table, table)
 
 
 def test_an_epoch_holds_every_sample_of_its_prompts_once() -> None:

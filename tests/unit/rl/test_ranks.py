@@ -39,7 +39,7 @@ def trained_on(collective: Collective, generator: Path, folder: Path, rewards: R
     train(
         settings,
         policy,
-        engine_of(policy.unet, settings.optimizer, count),
+        engine_of(policy.denoiser, settings.optimizer, count),
         rewards=rewards,
         held_out=HeldOut(HELD_OUT, rewards),
         collective=collective,

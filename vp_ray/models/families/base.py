@@ -30,10 +30,12 @@ class Conditions:
 class Family(Protocol):
     """A pipeline's parts, as the sampler uses them."""
 
-    @property
-    def network(self) -> nn.Module:
-        """The denoising network."""
-        ...
+    pipe: Any
+    """The diffusers pipeline."""
+    network: nn.Module
+    """The denoising network, which may be replaced by a wrapper around it."""
+    network_part: ClassVar[str]
+    """The pipeline's name of the denoising network."""
 
     @property
     def scheduler(self) -> Any:
@@ -53,11 +55,15 @@ class Family(Protocol):
         ...
 
     def predict(self, latents: Tensor, timestep: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The network's output (B, C, h, w) at one timestep ()."""
+        """The network's output (B, C, h, w) at one timestep (), or at one of each row (B,)."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in -1..1 of final latents (B, C, h, w)."""
+        ...
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """(B, C, h, w) float32 latents of pixels (B, 3, H, W) in -1..1, which `decode` turns back into them."""
         ...
 
     def truncated(self, prompt: str) -> bool:
@@ -80,6 +86,10 @@ class PipelineParts:
         found: nn.Module = getattr(self.pipe, self.network_part)
         return found
 
+    @network.setter
+    def network(self, module: nn.Module) -> None:
+        setattr(self.pipe, self.network_part, module)
+
     @property
     def scheduler(self) -> Any:
         """The pipeline's scheduler."""
@@ -88,6 +98,10 @@ class PipelineParts:
     def decode(self, latents: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in -1..1."""
         return decoded(self.pipe.vae, latents)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """(B, C, h, w) float32 latents of pixels (B, 3, H, W) in -1..1."""
+        return encoded(self.pipe.vae, pixels)
 
 
 def stacked(first: Inputs, second: Inputs) -> Inputs:
@@ -124,6 +138,17 @@ def decoded(vae: Any, latents: Tensor) -> Tensor:
         latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
     pixels: Tensor = vae.decode(latents, return_dict=False)[0]
     return pixels
+
+
+def encoded(vae: Any, pixels: Tensor) -> Tensor:
+    """(B, C, h, w) float32 latents of pixels: the mode of what the VAE says of them, from which `decoded` goes back."""
+    config = vae.config
+    latents: Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float()
+    mean, std = (getattr(config, f"latents_{name}", None) for name in ("mean", "std"))
+    if mean is not None and std is not None:
+        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+        return (latents - mean) * config.scaling_factor / std
+    return (latents - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
 
 
 def cut_by_all(prompt: str, limits: Sequence[tuple[Any, int]]) -> bool:
