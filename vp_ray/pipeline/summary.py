@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from vp_ray.config import difference
+from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.generate.planning import estimate, read_measured
 from vp_ray.judging.image_tokens import ALARM_SHARE
 from vp_ray.pipeline.running import Finished, chosen_stages, recorded_settings
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.storage import STARTED, Manifest, RunFolder
+
+_FOUR_IN_FIVE: Final = 2.8016
+"""z(0.975) + z(0.8): the gain, in standard errors, that a two-sided test at 5 % finds with probability 0.8."""
 
 
 def print_plan(job: JobSettings, first: str | None, last: str | None, console: Console) -> None:
@@ -96,9 +100,20 @@ def _intention(job: JobSettings, name: str) -> str:  # noqa: PLR0911 - one sente
         return f"{job.rl.epochs} epochs on {job.rl.workers.num_workers} workers"
     if name == "evaluate" and job.evaluate:
         judges = ", ".join(judge.name for judge in job.evaluate.judges)
-        return "tuned against base" + (f", judged by {judges}" if judges else "")
+        return "tuned against base" + (f", judged by {judges}" if judges else "") + _finds(job.evaluate, counts)
     return {"import": "an existing data set", "preferences": "pairs from ratings", "report": "one HTML page"}.get(
         name, ""
+    )
+
+
+def _finds(settings: EvaluateSettings, counts: Mapping[str, int] | None) -> str:
+    """The smallest gain that a comparison of so many prompts finds, where their number is known before the run."""
+    available = None if counts is None else sum(counts.get(split, 0) for split in settings.splits)
+    prompts = min((number for number in (available, settings.prompts) if number), default=0)
+    if not prompts:
+        return ""
+    return (
+        f"; {prompts} prompts find a gain of {_FOUR_IN_FIVE / prompts**0.5:.2f} standard deviations four times in five"
     )
 
 
