@@ -139,7 +139,6 @@ for _name, _text in (
     ("preferences", "Makes pairs of the judgements."),
     ("reward", "Trains VP-Score on the pairs."),
     ("rl", "Fine-tunes the generator against VP-Score."),
-    ("evaluate", "Compares the tuned generator with its base."),
     ("report", "Writes the HTML report."),
 ):
     _stage_command(_name, _text)
@@ -200,6 +199,41 @@ def annotate(
             count = reopen(run, [status.strip() for status in retry.split(",") if status.strip()])
         typer.echo(f"{count} judgements are asked again")
     _run(job, assignments, "annotate", "annotate", dry_run)
+
+
+@app.command(rich_help_panel="Stages of a job")
+def evaluate(
+    job: Annotated[Path | None, typer.Argument(help="A job file; not with --table.", show_default=False)] = None,
+    assignments: Set = None,
+    dry_run: DryRun = False,
+    table: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Makes a table instead; `rewards` is the kind there is.")
+    ] = None,
+    scorers: Annotated[
+        list[str] | None,
+        typer.Option("--scorer", metavar="[NAME=]SPEC", help="A checkpoint or, e.g., imagereward:PLACE; may repeat."),
+    ] = None,
+    tests: Annotated[
+        list[str] | None,
+        typer.Option("--test", metavar="[NAME=]RUN", help="A run with imported or judged pairs; may repeat."),
+    ] = None,
+    aspect: Annotated[str, typer.Option(help="The aspect whose pairs are compared.")] = "overall",
+    out: Annotated[Path, typer.Option(help="Folder of the table as text, JSON and CSV.")] = Path("rewards"),
+    device: Annotated[str, typer.Option(help="Where scorers compute, e.g. cuda.")] = "cpu",
+) -> None:
+    """Compares the tuned generator with its base; with --table rewards, scorers on the pairs of other runs."""
+    if table is None:
+        if job is None:
+            raise SettingsError("there is no job file", "Give one, or --table rewards with --test.", "evaluate")
+        if scorers or tests:
+            raise SettingsError("--scorer and --test have no effect without --table", "Add --table rewards.", "--table")
+        _run(job, assignments, "evaluate", "evaluate", dry_run)
+        return
+    if table != "rewards" or job is not None or assignments or dry_run:
+        raise SettingsError("a table is made of --scorer and --test alone", "Write --table rewards.", "--table")
+    from vp_ray.evaluate.table_job import make_table
+
+    typer.echo(make_table(scorers or (), tests or (), aspect, out, device, lambda text: typer.echo(text, err=True)))
 
 
 @app.command()

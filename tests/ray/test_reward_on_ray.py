@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 import ray
 from PIL import Image
 from ray import serve
+from safetensors.torch import load_file
 
 from tests.ray.reward_process import settings
 from tests.unit.reward.conftest import write_run
@@ -31,7 +33,7 @@ from vp_ray.distributed.rewards import ServeRewards
 from vp_ray.errors import CheckpointError, InputError, RewardError
 from vp_ray.models.reward import VPScore
 from vp_ray.records import ASPECTS
-from vp_ray.reward.config import ServiceSettings
+from vp_ray.reward.config import RewardSettings, ServiceSettings
 from vp_ray.reward.job import run as run_stage
 from vp_ray.reward.service import running_service
 from vp_ray.storage import RunFolder, StageOutcome
@@ -58,6 +60,7 @@ def killed(tiny_blip: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFold
         time.sleep(0.05)
     os.killpg(started.pid, signal.SIGKILL)
     started.wait()
+    shutil.copytree(run.local_path, tmp_path_factory.mktemp("elastic") / "run")
     return run
 
 
@@ -82,6 +85,33 @@ def test_a_killed_stage_ends_as_an_undisturbed_one_bitwise(outcomes: list[tuple[
     assert curve(resumed) == curve(undisturbed)
     weights = [run.stage("reward").read_bytes("checkpoint/model.safetensors") for run in (resumed, undisturbed)]
     assert weights[0] == weights[1]
+
+
+def test_a_killed_stage_goes_on_with_another_number_of_workers_and_another_stage_and_compares_variants(
+    outcomes: list[tuple[RunFolder, StageOutcome]],
+    tiny_blip: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    run = RunFolder.at(tmp_path_factory.getbasetemp() / "elastic0" / "run")
+    whole = settings(str(tiny_blip))
+    changes = {"workers": {"num_workers": 1, "zero_stage": 2}, "micro_batches": 1}
+    same = RewardSettings.model_validate({**whole.model_dump(), **changes})
+    assert same.recorded() == whole.recorded()
+    varied = {"brief": {"train_share": 0.5, "frozen_share": 0.5, "aspects": ["fidelity"]}}
+    outcome = run_stage(RewardSettings.model_validate({**same.model_dump(), "variants": varied}), run)
+    assert [row["update"] for row in curve(run)] == [row["update"] for row in curve(outcomes[1][0])]
+    files = [each.stage("reward").local_path / "checkpoint/model.safetensors" for each in (run, outcomes[1][0])]
+    ours, theirs = map(load_file, files)
+    assert max((ours[name] - theirs[name]).abs().max() for name in theirs) < 1e-4
+    every, brief = outcome.figures["variants"]
+    assert (every["variant"], brief["variant"], brief["aspects"]) == ("all", "brief", ["fidelity"])
+    assert brief["updates"] < every["updates"] == outcomes[1][1].figures["updates"]
+    assert brief["training_groups"] < every["training_groups"] == outcome.rows["training_groups"]
+    assert set(brief["accuracy"]) == {"fidelity", "overall"}
+    model = VPScore.from_pretrained((run.stage("reward") / "variants/brief/checkpoint").uri)
+    assert model.aspects == ("fidelity",)
+    assert model.score(pictures(2), ["a red circle"] * 2).shape == (2, 1)
+    assert not run.stage("reward").exists("frozen_states")
 
 
 def test_the_outcome_counts_and_the_checkpoint_scores_held_out_brightness(

@@ -34,3 +34,12 @@ def test_without_a_gpu_it_says_so() -> None:
     done = output_of("generation.py")
     assert done.returncode == 1
     assert "There is no NVIDIA GPU here" in done.stderr
+
+
+def test_reward_trains_and_scores_beside_its_baselines() -> None:
+    done = output_of("reward.py", "--tiny", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    figures = {figure["name"]: figure for figure in map(json.loads, done.stdout.splitlines())}
+    assert {"reward_gpu_training", "reward_gpu_training_first_epoch", "reward_gpu_scoring_4"} <= figures.keys()
+    assert all(figure["value"] > 0 for figure in figures.values())
+    assert figures["reward_gpu_training_first_epoch"]["rounds"] == 6

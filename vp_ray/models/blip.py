@@ -23,6 +23,7 @@ from transformers import (
 
 from vp_ray.errors import CheckpointError
 from vp_ray.models.backbone import Backbone, Family
+from vp_ray.models.blip_text import first_token
 
 _HEADS: Final[Mapping[str, tuple[Any, str]]] = {
     "BlipForImageTextRetrieval": (BlipForImageTextRetrieval, "text_encoder"),
@@ -49,10 +50,7 @@ class BlipBackbone(Backbone):
 
     def read(self, seen: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, W) states of the first token."""
-        states: Tensor = self.text(
-            input_ids=input_ids, attention_mask=attention_mask, encoder_hidden_states=seen
-        ).last_hidden_state
-        return states[:, 0]
+        return first_token(self.text, seen, input_ids, attention_mask)
 
     def embeddings(self) -> list[nn.Module]:
         """Patches, words and their places."""

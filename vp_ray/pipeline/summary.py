@@ -133,6 +133,7 @@ def print_summary(results: Mapping[str, Finished], console: Console) -> None:
         _print_costs(name, finished.manifest, console)
     if "reward" in results:
         _print_cross_validation(results["reward"].manifest, console)
+        _print_variants(results["reward"].manifest, console)
     if "evaluate" in results:
         _print_comparison(results["evaluate"].manifest, console)
 
@@ -184,6 +185,21 @@ def _print_cross_validation(manifest: Manifest, console: Console) -> None:
         table.add_column(column, justify="left" if column == "scorer" else "right", no_wrap=True)
     for row in rows:
         table.add_row(row["scorer"], f"{row['accuracy']:.3f}", _interval(row), str(row["pairs"]))
+    console.print(table)
+
+
+def _print_variants(manifest: Manifest, console: Console) -> None:
+    rows: list[dict[str, Any]] = manifest.figures.get("variants") or []
+    if not rows:
+        return
+    table = Table(title="Pair accuracy of trainings on less", title_justify="left", box=None, pad_edge=False)
+    aspects = list(dict.fromkeys(aspect for row in rows for aspect in row["accuracy"]))
+    for column in ("training", "groups", *aspects):
+        table.add_column(column, justify="left" if column == "training" else "right", no_wrap=True)
+    for row in rows:
+        cells = (row["accuracy"].get(aspect) for aspect in aspects)
+        shown = (f"{cell['accuracy']:.3f}" + _interval(cell) if cell else "-" for cell in cells)
+        table.add_row(row["variant"], str(row["training_groups"]), *shown)
     console.print(table)
 
 

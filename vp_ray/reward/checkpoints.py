@@ -9,13 +9,16 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from vp_ray.distributed.engine_state import EngineState, trainable_parameters, write_state
 from vp_ray.errors import CheckpointError
+from vp_ray.models.averages import AveragedWeights
 from vp_ray.protocols import Collective, Engine
 from vp_ray.storage import Folder
 
 STATE: Final = "state.json"
 BEST: Final = "best"
 _PLACE: Final = "checkpoints"
+_AVERAGES: Final = "averages.safetensors"
 _KEPT: Final = 2
 _NAME = re.compile(r"update_(\d+)")
 
@@ -42,7 +45,9 @@ def _updates(folder: Folder) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def save(folder: Folder, state: TrainingState, engine: Engine, collective: Collective) -> None:
+def save(
+    folder: Folder, state: TrainingState, engine: Engine, collective: Collective, averages: AveragedWeights | None
+) -> None:
     """Writes a checkpoint and removes all but the last two; every rank calls it."""
     name = f"update_{state.update:05d}"
     place = folder / _PLACE / name
@@ -52,6 +57,8 @@ def save(folder: Folder, state: TrainingState, engine: Engine, collective: Colle
     collective.barrier()
     engine.save(place.local_path)
     if collective.rank == 0:
+        if averages is not None:
+            averages.save(place.local_path / _AVERAGES)
         place.write_json(STATE, asdict(state))
         for old in _updates(folder)[:-_KEPT]:
             (folder / _PLACE).delete(f"update_{old:05d}")
@@ -72,18 +79,28 @@ def newest_state(folder: Folder) -> TrainingState:
         raise CheckpointError("the checkpoint is of another version", "Use a new run directory.", folder.uri) from None
 
 
-def load_newest(folder: Folder, engine: Engine) -> TrainingState:
+def load_newest(folder: Folder, engine: Engine, averages: AveragedWeights | None) -> TrainingState:
     """Restores the newest complete checkpoint; a new state when there is none."""
     place = _newest(folder)
+    state = newest_state(folder)
     if place is not None:
         engine.load(place.local_path)
-    return newest_state(folder)
+        if averages is not None:
+            averages.load(place.local_path / _AVERAGES, state.update)
+    return state
 
 
-def save_best(folder: Folder, state: TrainingState, engine: Engine, collective: Collective) -> None:
+def save_best(
+    folder: Folder, state: TrainingState, engine: Engine, collective: Collective, averages: AveragedWeights | None
+) -> None:
     """Writes the best weights so far to `best/update_NNNNN`; the state that names them follows with a checkpoint."""
     place = folder / BEST / f"update_{state.best_update:05d}"
     if collective.rank == 0:
         place.make()
     collective.barrier()
-    engine.save(place.local_path)
+    if averages is None:
+        engine.save(place.local_path)
+    elif collective.rank == 0:
+        # The engine's own copies of the weights are not the averages, which the module has at this moment.
+        write_state(place.local_path, EngineState(dict(trainable_parameters(engine.module)), {}, state.update))
+    collective.barrier()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,8 +13,45 @@ from vp_ray.distributed.config import OptimizerSettings, WorkerSettings
 Aspect = Literal["prompt_following", "aesthetic", "fidelity", "harmlessness"]
 
 
+class FrozenStatesSettings(Settings):
+    """Where the states that the frozen lower layers of the vision network make of images are kept.
+
+    They are the same at every step, so that each image goes through these layers once.
+    """
+
+    operational: ClassVar[frozenset[str]] = frozenset({"store", "limit_gb"})
+
+    store: Literal["memory", "disk", "none"] = "memory"
+    """Each rank's own `memory`; `disk`, files in the stage's folder that all ranks share and that are removed at its
+    end; `none` makes them at every step."""
+    limit_gb: float = Field(4.0, gt=0)
+    """Bound in GiB, of each rank in memory and of all together on disk; ViT-L at 224 pixels needs 0.8 MB an image. When
+    it is reached, what is kept stays and other images are worked out at every step."""
+
+
+class VariantSettings(Settings):
+    """Another training on the same preferences, for an ablation or a curve; what is not set is as in `reward`."""
+
+    aspects: tuple[Aspect, ...] | None = Field(None, min_length=1)
+    """See `reward.aspects`."""
+    train_share: float | None = Field(None, gt=0, le=1)
+    """See `reward.train_share`."""
+    frozen_share: float | None = Field(None, ge=0, lt=1)
+    """See `reward.frozen_share`."""
+
+    @model_validator(mode="after")
+    def _differs(self) -> VariantSettings:
+        if all(value is None for value in self.model_dump().values()):
+            raise ValueError("a variant must set something")
+        return self
+
+
 class RewardSettings(Settings):
     """Trains VP-Score on the preferences of the run."""
+
+    operational: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "micro_batches", "frozen_states", "gradient_checkpointing"}
+    )
 
     backbone: str = "embedded:blip"
     """The BLIP, CLIP or SigLIP that it starts from: `embedded:NAME`, a directory or a hub id
@@ -29,14 +67,28 @@ class RewardSettings(Settings):
     """Dropout in the head."""
     frozen_share: float = Field(0.0, ge=0, lt=1)
     """Share of the lower layers of both networks that are not trained, with their embeddings; ImageReward's is 0.7."""
+    frozen_states: FrozenStatesSettings = FrozenStatesSettings()
+    """What the frozen layers made is kept and not made again."""
+    aspects: tuple[Aspect, ...] | None = Field(None, min_length=1)
+    """Aspects that are trained, for instance all but one; all that are labelled where it is not set."""
     overall_weights: dict[Aspect, float] = Field(
         {"prompt_following": 1, "aesthetic": 1, "fidelity": 1, "harmlessness": 1}, min_length=1
     )
     """Weight of each aspect's raw score in the overall score."""
+    train_share: float = Field(1.0, gt=0, le=1)
+    """Share of the training prompts, by hash, that are used; for a curve of accuracy over training-set size."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products; `auto` is bfloat16 on a GPU that has it. Weights, gradients and moments are float32."""
+    gradient_checkpointing: bool = False
+    """Computes a layer's inner states again when its gradient is, to save memory."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the weights (0.999 with some thousand updates), which is validated and kept in place
+    of the weights themselves; no average where it is not set. Not at ZeRO stage 3."""
     batch_groups: int = Field(16, ge=1)
     """Groups (prompts with all their images) of one update, over all ranks."""
     micro_batches: int = Field(1, ge=1)
-    """Parts in which each rank works through its share of an update, to save memory."""
+    """Parts in which each rank works through its share of an update, to save memory. Where ranks times parts are more
+    than groups, the images of a group are shared by several of them."""
     epochs: float = Field(8.0, gt=0)
     """Passes over the training groups."""
     warm_up_share: float = Field(0.1, ge=0, lt=1)
@@ -50,19 +102,42 @@ class RewardSettings(Settings):
     folds: int | None = Field(None, ge=2, le=100)
     """Also trains once without each of so many parts of the prompts and scores the part that was left out: what the
     model is worth on prompts that it has not seen, where there are too few to hold some back."""
+    variants: dict[str, VariantSettings] = Field(default_factory=dict)
+    """By name further trainings, each validated on the same prompts: the paper's ablation leaves one aspect out, and a
+    curve over training-set size takes shares. Their checkpoints are `reward/variants/NAME/checkpoint`."""
     workers: WorkerSettings = WorkerSettings()
-    """The Ray Train workers."""
+    """The Ray Train workers; their number and ZeRO stage may change when a training goes on."""
     seed: int = 0
     """Changes the head's first weights, the order of the groups and the choice of the validation prompts."""
 
     @model_validator(mode="after")
     def _parts_are_equal(self) -> RewardSettings:
         parts = self.workers.num_workers * self.micro_batches
-        if self.batch_groups % parts:
-            raise ValueError(f"batch_groups must be a multiple of workers.num_workers x micro_batches, here {parts}")
-        if any(weight < 0 for weight in self.overall_weights.values()) or not any(self.overall_weights.values()):
-            raise ValueError("overall_weights must not be negative, and one must be above zero")
+        if self.batch_groups % parts and parts % self.batch_groups:
+            raise ValueError(
+                f"batch_groups must be a multiple of workers.num_workers x micro_batches, here {parts}, or divide it"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _everything_has_an_effect(self) -> RewardSettings:
+        trained = [weight for name, weight in self.overall_weights.items() if name in (self.aspects or (name,))]
+        if any(weight < 0 for weight in self.overall_weights.values()) or not any(trained):
+            raise ValueError("overall_weights must not be negative, and that of a trained aspect must be above zero")
+        if self.frozen_share == 0 and self.frozen_states != FrozenStatesSettings():
+            raise ValueError("frozen_states has no effect while frozen_share is 0")
+        for name in self.variants:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+                raise ValueError(f"the variant '{name}' cannot name a folder; use letters, digits, '-', '_' and '.'")
+            self.variant(name)
+        if self.ema_decay is not None and self.workers.zero_stage == 3:
+            raise ValueError("ema_decay needs whole weights on each rank; set workers.zero_stage to 2 or less")
+        return self
+
+    def variant(self, name: str) -> RewardSettings:
+        """The settings of one variant."""
+        changes = {key: value for key, value in self.variants[name].model_dump().items() if value is not None}
+        return RewardSettings.model_validate({**self.model_dump(), **changes, "variants": {}, "folds": None})
 
 
 class ServiceSettings(Settings):

@@ -75,26 +75,32 @@ class RewardData:
         """The same images with the groups of these prompts alone."""
         return replace(self, groups=tuple(group for group in self.groups if group.prompt_id in prompt_ids))
 
-    def split(self, validation_share: float, seed: int) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    def split(
+        self, validation_share: float, seed: int, train_share: float = 1.0
+    ) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
         """Training and validation groups, by hash of the prompt; raises `InputError` when one of them is empty.
 
         Both keep the order of `groups`, and a training group has a labelled pair of a trained aspect. Validation is by
-        annotated pairs, where there are any.
+        annotated pairs, where there are any. Of the prompts that are not held back for it `train_share` is trained on;
+        a smaller share is a part of each larger one, and the validation prompts are the same for all.
         """
         held = [uniform_from("reward-validation", seed, group.prompt_id) < validation_share for group in self.groups]
         train = tuple(group for group, out in zip(self.groups, held, strict=True) if not out)
+        train = tuple(
+            group for group in train if uniform_from("reward-train-share", seed, group.prompt_id) < train_share
+        )
         validation = tuple(group for group, out in zip(self.groups, held, strict=True) if out)
         if any(group.annotated().pairs for group in self.groups):
             validation = tuple(group for group in map(Group.annotated, validation) if group.pairs)
         if not train or not validation:
             raise InputError(
                 f"{len(train)} prompts are left for training and {len(validation)} for validation",
-                "Annotate more prompts, or change reward.validation_share or reward.seed.",
+                "Annotate more prompts, or change reward.validation_share, train_share or seed.",
             )
         return train, validation
 
 
-def read_data(run: RunFolder, preparation: Preparation) -> RewardData:
+def read_data(run: RunFolder, preparation: Preparation, wanted: Sequence[str] | None = None) -> RewardData:
     """The data of a run's `preferences` and `generate` (or `import`) stages; raises as `build_data` does.
 
     Only the split `train` is learnt from, whatever else was annotated.
@@ -106,18 +112,28 @@ def read_data(run: RunFolder, preparation: Preparation) -> RewardData:
     images = run.source("generate").read_table("images", columns=IMAGE_COLUMNS)
     if run.stage("preferences").exists("images"):
         images = pa.concat_tables([images, run.stage("preferences").read_table("images", columns=IMAGE_COLUMNS)])
-    return build_data(preferences, images, preparation)
+    return build_data(preferences, images, preparation, wanted)
 
 
-def build_data(preferences: pa.Table, images: pa.Table, preparation: Preparation) -> RewardData:
+def build_data(
+    preferences: pa.Table, images: pa.Table, preparation: Preparation, wanted: Sequence[str] | None = None
+) -> RewardData:
     """Groups, in the order of their prompts' ids, from a table of `records.PREFERENCES` and one of `records.IMAGES`.
 
-    Pairs of weight 0 are left out, and so are images that no pair names. Raises `InputError` when no pair is left, a
-    pair names an image that is not there, or an image cannot be read.
+    Trained are the labelled aspects, or those of them that are `wanted`; pairs of `overall` are kept to be compared
+    with. Pairs of weight 0 are left out, and so are images that no pair names. Raises `InputError` when no pair is
+    left, a pair names an image that is not there, or an image cannot be read.
     """
     rows = [row for row in preferences.to_pylist() if row["weight"] > 0]
     labelled = {row["aspect"] for row in rows}
     aspects = tuple(aspect for aspect in ASPECTS if aspect in labelled) or (OVERALL,)
+    if wanted is not None:
+        unlabelled = [aspect for aspect in wanted if aspect not in labelled]
+        if unlabelled:
+            raise InputError(
+                f"no preference is labelled for {', '.join(unlabelled)}", "Change reward.aspects, or annotate them."
+            )
+        aspects = tuple(aspect for aspect in ASPECTS if aspect in wanted)
     rows = [row for row in rows if row["aspect"] in (*aspects, OVERALL)]
     if not any(row["aspect"] in aspects for row in rows):
         raise InputError("there is no preference to learn from", "Look at the preferences stage: counts by split.")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
-from PIL import Image
 
 from vp_ray.ids import uniform_from
+from vp_ray.maths.one_rater import one_against_the_others, votes_of_rankings
 from vp_ray.maths.pair_accuracy import PairAccuracy, pair_accuracy
-from vp_ray.maths.pictures import sharpness
+from vp_ray.models.floors import FLOORS
 from vp_ray.models.reward import VPScore
 from vp_ray.models.reward_config import weighted_mean
 from vp_ray.records import OVERALL
@@ -39,18 +36,6 @@ def overall_scores(model: VPScore, data: RewardData) -> pa.Table:
     return pa.table(columns)
 
 
-def _decoded(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-FLOORS: Mapping[str, Callable[[bytes], float]] = {
-    "sharpness": lambda data: sharpness(_decoded(data)),
-    "file_bytes": lambda data: float(len(data)),
-}
-"""Scorers that know nothing of the prompt; a reward model that does not beat them has learnt nothing of use."""
-
-
 def accuracies(
     scores: pa.Table, preferences: pa.Table, images: pa.Table, rankings: pa.Table | None
 ) -> list[dict[str, Any]]:
@@ -70,7 +55,7 @@ def accuracies(
     for name, measure in FLOORS.items():
         found[name] = _accuracy({image_id: measure(data) for image_id, data in files.items()}, pairs)
     if rankings is not None:
-        found["one_person"] = one_person_against_the_others(rankings)
+        found["one_person"] = one_against_the_others(votes_of_rankings(rankings.to_pylist()))
     return [
         {
             "scorer": name,
@@ -91,28 +76,3 @@ def _accuracy(scores: Mapping[str, float], pairs: Sequence[Mapping[str, Any]]) -
         [row["probability_a"] for row in pairs],
         [row["prompt_id"] for row in pairs],
     )
-
-
-def one_person_against_the_others(rankings: pa.Table) -> PairAccuracy:
-    """How often one person prefers what the majority of the others prefers, over all people and pairs.
-
-    Pairs on which the others are divided evenly are left out; a person's own tie counts one half.
-    """
-    ranks: dict[str, dict[str, dict[str, int]]] = {}
-    for row in rankings.to_pylist():
-        ranks.setdefault(row["prompt_id"], {}).setdefault(row["image_id"], {})[row["rater"]] = row["rank"]
-    own: list[float] = []
-    others: list[float] = []
-    prompts: list[str] = []
-    for prompt_id, images in ranks.items():
-        names = sorted(images)
-        for place, first in enumerate(names):
-            for second in names[:place]:
-                raters = sorted(images[first].keys() & images[second].keys())
-                signs = np.sign([images[second][rater] - images[first][rater] for rater in raters])
-                for person in range(len(raters)):
-                    rest = float(np.sign(signs.sum() - signs[person]))
-                    own.append(float(signs[person]))
-                    others.append(0.5 + rest / 2)
-                    prompts.append(prompt_id)
-    return pair_accuracy(own, np.zeros(len(own)), others, prompts)

@@ -19,11 +19,12 @@ from vp_ray.models.reward_config import Normalisation
 from vp_ray.records import ANNOTATED, OVERALL
 from vp_ray.reward.checkpoints import BEST, TrainingState, newest_state
 from vp_ray.reward.config import RewardSettings
-from vp_ray.reward.data import RewardData, read_data
+from vp_ray.reward.data import Group, RewardData, read_data
 from vp_ray.reward.folds import accuracies, deal, overall_scores
+from vp_ray.reward.forward import FROZEN_STATES, new_forward
 from vp_ray.reward.loop import METRICS, rate_schedule, total_updates, train
 from vp_ray.storage import Folder, RunFolder, StageOutcome
-from vp_ray.telemetry import JsonLines, Progress, progress
+from vp_ray.telemetry import JsonLines, progress
 
 CHECKPOINT = "checkpoint"
 SCORES_FILE = "scores.parquet"
@@ -33,26 +34,21 @@ def run(settings: RewardSettings, run: RunFolder) -> StageOutcome:
     """Trains VP-Score and writes it to `reward/checkpoint`, with curves in `reward/metrics.jsonl`."""
     folder = run.stage("reward")
     model, data = new_model(settings, run)
-    training, validation = data.split(settings.validation_share, settings.seed)
-    updates = total_updates(settings, len(training))
-    with progress("reward", "updates", updates) as bar:
-
-        def show() -> None:
-            rows = JsonLines(folder, METRICS).rows
-            if rows:
-                bar.update(rows[-1]["update"], note=f"validation accuracy {rows[-1]['validation_accuracy']:.3f}")
-
-        config = {"settings": settings.model_dump(mode="json"), "run": run.uri, "fold": None}
-        run_workers(_rank, config, settings.workers, "reward", folder.uri, show)
-    state = newest_state(folder)
+    training, validation = _split(settings, data)
+    state = _trained(settings, run, folder, data, "updates")
     _finish(model, state, folder)
     cross_validation = _cross_validate(settings, run, model, data) if settings.folds else None
+    whole = _variant_row("all", settings, data, state)
+    variants = [whole, *_train_variants(settings, run)] if settings.variants else None
+    folder.delete(FROZEN_STATES)
     pairs = sum(pair[0] in data.aspects for group in training for pair in group.pairs)
     return StageOutcome(
         rows={"training_groups": len(training), "validation_groups": len(validation), "images": len(data.images)},
         figures={
             "accuracy": state.best_figures["accuracy"],
+            "calibration": state.best_figures["calibration"],
             "cross_validation": cross_validation,
+            "variants": variants,
             "pairs": pairs,
             "updates": state.update,
             "best_update": state.best_update,
@@ -61,9 +57,50 @@ def run(settings: RewardSettings, run: RunFolder) -> StageOutcome:
     )
 
 
+def _trained(
+    settings: RewardSettings, run: RunFolder, folder: Folder, data: RewardData, label: str, fold: int | None = None
+) -> TrainingState:
+    """Trains in the folder, on all but one fold where that is given; goes on where an earlier call was cut off."""
+    updates = total_updates(settings, len(_split(settings, data)[0]))
+    with progress("reward", label, updates) as bar:
+
+        def show() -> None:
+            rows = JsonLines(folder, METRICS).rows
+            if rows:
+                bar.update(rows[-1]["update"], note=f"validation accuracy {rows[-1]['validation_accuracy']:.3f}")
+
+        config = {"settings": settings.model_dump(mode="json"), "run": run.uri, "folder": folder.uri, "fold": fold}
+        run_workers(_rank, config, settings.workers, "reward", folder.uri, show)
+    return newest_state(folder)
+
+
+def _train_variants(settings: RewardSettings, run: RunFolder) -> list[dict[str, Any]]:
+    """Trains every variant, each with a checkpoint of its own; their rows of the figures."""
+    rows = []
+    for name in settings.variants:
+        varied, folder = settings.variant(name), (run.stage("reward") / "variants" / name).make()
+        model, data = new_model(varied, run)
+        if not folder.exists(CHECKPOINT):
+            _finish(model, _trained(varied, run, folder, data, f"updates of {name}"), folder)
+        rows.append(_variant_row(name, varied, data, newest_state(folder)))
+    return rows
+
+
+def _variant_row(name: str, settings: RewardSettings, data: RewardData, state: TrainingState) -> dict[str, Any]:
+    return {
+        "variant": name,
+        "aspects": list(data.aspects),
+        "train_share": settings.train_share,
+        "frozen_share": settings.frozen_share,
+        "training_groups": len(_split(settings, data)[0]),
+        "updates": state.update,
+        "accuracy": state.best_figures["accuracy"],
+    }
+
+
 def new_model(settings: RewardSettings, run: RunFolder) -> tuple[VPScore, RewardData]:
     """The VP-Score before training, and the data, for which the images are fitted to its backbone."""
-    data = read_data(run, backbone_preparation(settings.backbone, settings.revision))
+    data = read_data(run, backbone_preparation(settings.backbone, settings.revision), settings.aspects)
     model = VPScore.from_backbone(
         settings.backbone,
         revision=settings.revision,
@@ -81,6 +118,10 @@ def new_model(settings: RewardSettings, run: RunFolder) -> tuple[VPScore, Reward
     return model, data
 
 
+def _split(settings: RewardSettings, data: RewardData) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    return data.split(settings.validation_share, settings.seed, settings.train_share)
+
+
 def _rank(config: dict[str, Any]) -> None:
     """One worker: the same model and data on every rank, a share of each batch on this one."""
     settings = RewardSettings.model_validate(config["settings"])
@@ -88,8 +129,10 @@ def _rank(config: dict[str, Any]) -> None:
     model, data = new_model(settings, run)
     if fold is not None:
         data = data.only(_seen(settings, data, fold))
-    training, _ = data.split(settings.validation_share, settings.seed)
+    training, _ = _split(settings, data)
     device = device_of_rank(settings.workers)
+    collective = TorchCollective(device)
+    forward = new_forward(settings, model, device, run.stage("reward"), collective.world_size)
     engine = DeepSpeedEngine(
         model,
         settings.optimizer,
@@ -98,12 +141,7 @@ def _rank(config: dict[str, Any]) -> None:
         zero_stage=settings.workers.zero_stage,
         device=device,
     )
-    folder = run.stage("reward") if fold is None else _fold_folder(run, fold)
-    train(settings, model, engine, TorchCollective(device), data, folder)
-
-
-def _fold_folder(run: RunFolder, fold: int) -> Folder:
-    return run.stage("reward") / "folds" / str(fold)
+    train(settings, forward, engine, collective, data, Folder.at(config["folder"]))
 
 
 def _seen(settings: RewardSettings, data: RewardData, fold: int) -> set[str]:
@@ -116,20 +154,11 @@ def _cross_validate(settings: RewardSettings, run: RunFolder, model: VPScore, da
     """Trains without each fold and scores it; accuracies of VP-Score and of what it must beat, on the same pairs."""
     tables = []
     for fold in range(settings.folds or 0):
-        folder = _fold_folder(run, fold).make()
+        folder = (run.stage("reward") / "folds" / str(fold)).make()
         if not folder.exists(SCORES_FILE):
             seen = _seen(settings, data, fold)
-            updates = total_updates(settings, len(data.only(seen).split(settings.validation_share, settings.seed)[0]))
-            with progress("reward", f"updates without fold {fold + 1} of {settings.folds}", updates) as bar:
-
-                def show(folder: Folder = folder, bar: Progress = bar) -> None:
-                    rows = JsonLines(folder, METRICS).rows
-                    if rows:
-                        bar.update(rows[-1]["update"])
-
-                config = {"settings": settings.model_dump(mode="json"), "run": run.uri, "fold": fold}
-                run_workers(_rank, config, settings.workers, f"reward-fold-{fold}", folder.uri, show)
-            _load_best(model, newest_state(folder), folder)
+            label = f"updates without fold {fold + 1} of {settings.folds}"
+            _load_best(model, _trained(settings, run, folder, data.only(seen), label, fold), folder)
             left_out = data.only({group.prompt_id for group in data.groups} - seen)
             folder.write_table(SCORES_FILE, overall_scores(model, left_out))
         tables.append(folder.read_table(SCORES_FILE))

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
-from vp_ray.ids import seed_from
-from vp_ray.models.reward import VPScore
+from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.reward_config import weighted_mean
 from vp_ray.protocols import Collective, Engine
 from vp_ray.reward.checkpoints import BEST, TrainingState, load_newest, save, save_best
 from vp_ray.reward.config import RewardSettings
 from vp_ray.reward.data import Group, RewardData
-from vp_ray.reward.evaluation import accuracy_by_aspect, score_groups
-from vp_ray.reward.step import group_loss, groups_of_update, micro_batches
+from vp_ray.reward.evaluation import judged_by_aspect, score_groups
+from vp_ray.reward.forward import Forward
+from vp_ray.reward.step import groups_of_update
+from vp_ray.reward.update import Update
 from vp_ray.storage import Folder
 from vp_ray.telemetry import JsonLines
 
@@ -53,48 +54,47 @@ def rate_schedule(settings: RewardSettings, updates: int) -> Callable[[int], flo
 
 def train(
     settings: RewardSettings,
-    model: VPScore,
+    forward: Forward,
     engine: RewardEngine,
     collective: Collective,
     data: RewardData,
     folder: Folder,
 ) -> TrainingState:
-    """Trains `model`, which `engine` owns, and leaves the weights that validate best in `folder/best`.
+    """Trains the model of `forward`, which `engine` owns, and leaves the weights that validate best in `folder/best`.
 
     Goes on from the newest checkpoint in `folder`, bitwise on a CPU. Every rank calls it with the same arguments.
     """
-    training, validation = data.split(settings.validation_share, settings.seed)
+    model = forward.model
+    training, validation = data.split(settings.validation_share, settings.seed, settings.train_share)
     updates = total_updates(settings, len(training))
-    state = load_newest(folder, engine)
+    averages = None if settings.ema_decay is None else AveragedWeights(model, settings.ema_decay)
+    state = load_newest(folder, engine, averages)
     metrics = JsonLines(folder, METRICS)
     metrics.keep(state.metrics_rows)
     model.train()
+    update = Update(forward, engine, collective, data, settings.micro_batches, settings.seed)
     started, losses = time.monotonic(), []
     while state.update < updates:
-        torch.manual_seed(seed_from("reward-update", settings.seed, state.update, collective.rank))
-        chosen = groups_of_update(len(training), settings.batch_groups, state.update, settings.seed)
-        parts = micro_batches(
-            [training[place] for place in chosen], collective.rank, collective.world_size, settings.micro_batches
-        )
         rate = engine.learning_rate
-        for groups in parts:
-            loss = group_loss(model, data.images, groups)
-            engine.accumulate(loss)
-            losses.append(loss.item())
+        chosen = groups_of_update(len(training), settings.batch_groups, state.update, settings.seed)
+        losses += update(training, chosen, state.update)
+        if averages is not None:
+            averages.update()
         state.update += 1
         if state.update % settings.validate_every == 0 or state.update == updates:
-            figures = _validate(model, data, validation, collective)
-            mean = float(np.mean([found["accuracy"] for found in figures["accuracy"].values()] or [0.0]))
-            if mean > state.best_accuracy:
-                state.best_accuracy, state.best_update, state.best_figures = mean, state.update, figures
-                save_best(folder, state, engine, collective)
+            with nullcontext() if averages is None else averages.applied():
+                figures = _validate(forward, data, validation, collective)
+                mean = float(np.mean([found["accuracy"] for found in figures["accuracy"].values()] or [0.0]))
+                if mean > state.best_accuracy:
+                    state.best_accuracy, state.best_update, state.best_figures = mean, state.update, figures
+                    save_best(folder, state, engine, collective, averages)
             row = _metrics_row(state, rate, figures, mean, time.monotonic() - started)
             row["loss"] = float(collective.gather(np.array(losses)).mean())
             losses = []
             if collective.rank == 0:
                 metrics.append(row)
             state.metrics_rows += 1
-            save(folder, state, engine, collective)
+            save(folder, state, engine, collective, averages)
     if collective.rank == 0:
         for path in (folder.local_path / BEST).glob("update_*"):
             if path.name != f"update_{state.best_update:05d}":
@@ -103,12 +103,13 @@ def train(
     return state
 
 
-def _validate(model: VPScore, data: RewardData, groups: Sequence[Group], collective: Collective) -> dict[str, Any]:
+def _validate(forward: Forward, data: RewardData, groups: Sequence[Group], collective: Collective) -> dict[str, Any]:
     """Accuracy by aspect on the validation groups, and what normalises the scores."""
-    raw = score_groups(model, data.images, groups, collective)
+    model = forward.model
+    raw = score_groups(forward, data.images, groups, collective)
     overall = weighted_mean(raw, model.config.overall_weights)
     return {
-        "accuracy": accuracy_by_aspect(raw, groups, model.aspects, model.config.overall_weights),
+        **judged_by_aspect(raw, groups, model.aspects, model.config.overall_weights),
         "mean": raw.mean(axis=0, dtype=np.float64).tolist(),
         "std": raw.std(axis=0, dtype=np.float64).tolist(),
         "overall_mean": float(overall.mean()),

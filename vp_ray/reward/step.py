@@ -1,8 +1,11 @@
-"""From groups to the loss of one micro-batch."""
+"""From groups to the loss of one micro-batch.
+
+Letters of shapes: M images in all, A aspects.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,9 +13,9 @@ from torch import Tensor
 
 from vp_ray.ids import seed_from
 from vp_ray.maths.bradley_terry import listwise_loss
-from vp_ray.models.reward import VPScore
 from vp_ray.protocols import Pixels
 from vp_ray.reward.data import Group
+from vp_ray.reward.forward import Forward
 
 
 def groups_of_update(count: int, batch: int, update: int, seed: int) -> list[int]:
@@ -32,23 +35,37 @@ def groups_of_update(count: int, batch: int, update: int, seed: int) -> list[int
     return chosen
 
 
-def micro_batches(groups: Sequence[Group], rank: int, world_size: int, parts: int) -> Iterator[Sequence[Group]]:
-    """This rank's share of an update's groups, in `parts` of equal size."""
-    size = len(groups) // (world_size * parts)
-    for part in range(parts):
-        first = (rank * parts + part) * size
-        yield groups[first : first + size]
+def deal(chosen: Sequence[int], world_size: int) -> list[list[int]]:
+    """The groups of an update for each rank, in equal number.
+
+    A group goes to the rank of its place modulo `world_size` where that has room, so that it meets the same rank, and
+    what this one keeps of its images, in most passes. The order among all ranks is that of the update.
+    """
+    size = len(chosen) // world_size
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    left: list[int] = []
+    for group in chosen:
+        home = shares[group % world_size]
+        (home if len(home) < size else left).append(group)
+    for share in shares:
+        while len(share) < size:
+            share.append(left.pop(0))
+    return shares
 
 
-def group_loss(model: VPScore, images: Pixels, groups: Sequence[Group]) -> Tensor:
+def group_loss(forward: Forward, images: Pixels, groups: Sequence[Group]) -> Tensor:
     """The mean over groups of their listwise losses; each image is scored once, however many pairs it is in."""
-    largest = max(len(group.images) for group in groups)
-    rows = np.concatenate([group.images for group in groups])
     prompts = [group.prompt for group in groups for _ in group.images]
-    scores = model.raw_scores(images[rows], prompts)
+    scores = forward([images[group.images] for group in groups], prompts)
+    return loss_of_scores(scores, groups, forward.model.aspects)
+
+
+def loss_of_scores(scores: Tensor, groups: Sequence[Group], aspects: Sequence[str]) -> Tensor:
+    """The mean over groups of their listwise losses from (M, A) scores of their images, in the order of the groups."""
+    largest = max(len(group.images) for group in groups)
     padded = scores.new_zeros(len(groups), largest, scores.shape[1])
     inside = torch.tensor([[place < len(group.images) for place in range(largest)] for group in groups])
     padded[inside.to(scores.device)] = scores
-    labels = [group.labels(model.aspects, largest) for group in groups]
+    labels = [group.labels(aspects, largest) for group in groups]
     probability, weight = (torch.from_numpy(np.stack(parts)).to(scores.device) for parts in zip(*labels, strict=True))
     return listwise_loss(padded, probability, weight)

@@ -17,6 +17,17 @@ def test_the_rule_by_hand_right_wrong_half_and_left_out() -> None:
     assert (found.pairs, found.label_ties) == (4, 1)
 
 
+def test_macro_averages_prompts_whatever_their_number_of_pairs() -> None:
+    # Three right pairs of one prompt, one wrong of another, and a tie of scores of a third.
+    arguments = ([2, 2, 2, 0, 1], [1, 1, 1, 1, 1], [0.9, 0.9, 0.9, 0.9, 0.9], ["a", "a", "a", "b", "c"])
+    micro, macro = pair_accuracy(*arguments), pair_accuracy(*arguments, averaging="prompts")
+    assert micro.accuracy is not None
+    assert macro.accuracy is not None
+    assert (micro.accuracy.mean, macro.accuracy.mean) == (3.5 / 5, 0.5)
+    assert (macro.pairs, macro.score_ties) == (5, 1)
+    assert (macro.accuracy.low, macro.accuracy.high) == (0.0, 1.0)
+
+
 def test_swapping_the_images_of_every_pair_changes_nothing() -> None:
     rng = np.random.default_rng(3)
     a, b, wanted = rng.normal(size=60), rng.normal(size=60), rng.random(60)

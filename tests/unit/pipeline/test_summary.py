@@ -45,6 +45,17 @@ def test_a_single_prompt_has_no_interval_and_still_a_line() -> None:
     assert "pair accuracy 0.750" in text
 
 
+def test_trainings_on_less_stand_below_the_whole_one() -> None:
+    accuracy = {"overall": {"accuracy": 0.81, "low": 0.7, "high": 0.9}, "fidelity": {"accuracy": 0.6, "low": None}}
+    rows = [
+        {"variant": "all", "training_groups": 90, "accuracy": accuracy},
+        {"variant": "half", "training_groups": 44, "accuracy": {"overall": accuracy["overall"] | {"accuracy": 0.75}}},
+    ]
+    lines = [line.split() for line in shown(reward={"accuracy": {}, "variants": rows}).splitlines()]
+    assert ["all", "90", "0.810", "[0.700,", "0.900]", "0.600"] in lines
+    assert ["half", "44", "0.750", "[0.700,", "0.900]", "-"] in lines
+
+
 def test_cross_validated_accuracies_stand_beside_the_floors() -> None:
     rows = [
         {"scorer": "vp_score", "accuracy": 0.6, "low": 0.5, "high": 0.7, "pairs": 90},

@@ -161,6 +161,16 @@ def test_accuracies_have_the_overall_first_and_chance_last() -> None:
     assert accuracy_sentence([]) is None
 
 
+def test_trainings_on_less_are_compared_by_the_overall_pairs() -> None:
+    rows = [
+        {"variant": "all", "accuracy": {"overall": {"accuracy": 0.8, "low": 0.7, "high": 0.9, "pairs": 60}}},
+        {"variant": "half", "accuracy": {"overall": {"accuracy": 0.75, "low": 0.6, "high": 0.9, "pairs": 60}}},
+        {"variant": "unlabelled", "accuracy": {}},
+    ]
+    (table,) = accuracy_tables({"variants": rows})
+    assert [(row.name, row.accuracy) for row in table.rows] == [("all", 0.8), ("half", 0.75), ("a coin", 0.5)]
+
+
 def test_a_cross_validation_stands_beside_what_it_must_beat(finished_run: RunFolder) -> None:
     tables = accuracy_tables(RunReader(finished_run).figures("reward"))
     assert [table.title for table in tables] == ["Validation", "Cross-validation over prompts"]

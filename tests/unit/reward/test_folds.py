@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from vp_ray.maths.one_rater import one_against_the_others, votes_of_rankings
 from vp_ray.maths.pictures import sharpness
-from vp_ray.reward.folds import accuracies, deal, one_person_against_the_others
+from vp_ray.reward.folds import accuracies, deal
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -43,17 +44,17 @@ def test_sharpness_is_the_variance_of_the_laplacian() -> None:
 def test_one_person_is_compared_with_the_majority_of_the_others_and_not_with_themselves() -> None:
     # Two images; three people say the first, one the second. The dissenter faces three against: wrong. Each of the
     # three faces two against one: right.
-    result = one_person_against_the_others(pa.Table.from_pylist(ranks((1, 2), (1, 2), (1, 2), (2, 1))))
+    result = one_against_the_others(votes_of_rankings(ranks((1, 2), (1, 2), (1, 2), (2, 1))))
     assert result.accuracy is not None
     assert (result.accuracy.mean, result.pairs) == (0.75, 4)
 
 
 def test_an_even_split_of_the_others_decides_nothing_and_an_own_tie_counts_half() -> None:
     # The third person ties. For the first and second the others are divided 1 : 0; for the third they are even.
-    result = one_person_against_the_others(pa.Table.from_pylist(ranks((1, 2), (2, 1), (1, 1))))
+    result = one_against_the_others(votes_of_rankings(ranks((1, 2), (2, 1), (1, 1))))
     assert result.accuracy is not None
     assert (result.pairs, result.label_ties, result.accuracy.mean) == (2, 1, 0.0)
-    tied = one_person_against_the_others(pa.Table.from_pylist(ranks((1, 2), (1, 2), (1, 1))))
+    tied = one_against_the_others(votes_of_rankings(ranks((1, 2), (1, 2), (1, 1))))
     assert tied.accuracy is not None
     assert tied.accuracy.mean == pytest.approx((1 + 1 + 0.5) / 3)
 

@@ -18,10 +18,12 @@ from vp_ray.distributed.engines import TorchEngine
 from vp_ray.models.preparation import Preparation
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.checkpoints import TrainingState, newest_state
-from vp_ray.reward.config import RewardSettings
+from vp_ray.reward.config import FrozenStatesSettings, RewardSettings
 from vp_ray.reward.data import RewardData, read_data
-from vp_ray.reward.evaluation import accuracy_by_aspect
+from vp_ray.reward.evaluation import judged_by_aspect
+from vp_ray.reward.forward import new_forward
 from vp_ray.reward.loop import rate_schedule, total_updates, train
+from vp_ray.reward.step import group_loss
 from vp_ray.storage import Folder, RunFolder
 
 SETTINGS = RewardSettings(
@@ -55,13 +57,17 @@ class DyingEngine(TorchEngine):
         return super().accumulate(loss)
 
 
-def run(tiny_blip: Path, data: RewardData, folder: Path, dies_after: int | None = None) -> TrainingState:
-    model = VPScore.from_backbone(str(tiny_blip), aspects=data.aspects, dropout=SETTINGS.dropout)
-    updates = total_updates(SETTINGS, len(data.split(SETTINGS.validation_share, SETTINGS.seed)[0]))
-    engine = DyingEngine(model, SETTINGS.optimizer, 1, rate_schedule(SETTINGS, updates))
+def run(
+    tiny_blip: Path, data: RewardData, folder: Path, dies_after: int | None = None, settings: RewardSettings = SETTINGS
+) -> TrainingState:
+    model = VPScore.from_backbone(str(tiny_blip), aspects=data.aspects, dropout=settings.dropout)
+    model.freeze(settings.frozen_share)
+    updates = total_updates(settings, len(data.split(settings.validation_share, settings.seed)[0]))
+    forward = new_forward(settings, model, torch.device("cpu"), Folder.at(folder))
+    engine = DyingEngine(model, settings.optimizer, settings.micro_batches, rate_schedule(settings, updates))
     if dies_after is not None:
         engine.lives = dies_after
-    return train(SETTINGS, model, engine, SingleProcess(), data, Folder.at(folder))
+    return train(settings, forward, engine, SingleProcess(), data, Folder.at(folder))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +120,70 @@ def test_a_killed_training_ends_as_an_undisturbed_one_bitwise(
     assert clean == [{key: value for key, value in row.items() if key != "seconds"} for row in rows(folder)]
 
 
+FROZEN = SETTINGS.model_copy(update={"frozen_share": 0.5, "ema_decay": 0.8, "micro_batches": 2})
+
+
+def stored(settings: RewardSettings, store: str, limit_gb: float = 1.0) -> RewardSettings:
+    states = FrozenStatesSettings.model_validate({"store": store, "limit_gb": limit_gb})
+    return settings.model_copy(update={"frozen_states": states})
+
+
+@pytest.fixture(scope="module")
+def frozen(tiny_blip: Path, data: RewardData, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingState]:
+    folder = tmp_path_factory.mktemp("frozen")
+    return folder, run(tiny_blip, data, folder, settings=stored(FROZEN, "none"))
+
+
+@pytest.mark.parametrize(("store", "limit_gb"), [("memory", 1.0), ("disk", 1.0), ("memory", 0.0004)])
+def test_frozen_states_change_nothing_wherever_they_are_kept_also_where_the_training_was_killed(
+    tiny_blip: Path,
+    data: RewardData,
+    frozen: tuple[Path, TrainingState],
+    tmp_path: Path,
+    store: str,
+    limit_gb: float,
+) -> None:
+    settings = stored(FROZEN, store, limit_gb)
+    with pytest.raises(Killed):
+        run(tiny_blip, data, tmp_path, 9, settings)
+    assert run(tiny_blip, data, tmp_path, settings=settings) == frozen[1]
+    assert [row["loss"] for row in rows(tmp_path)] == [row["loss"] for row in rows(frozen[0])]
+    files = ("trainable.safetensors", "averages.safetensors")
+    for name in files:
+        ours, theirs = (load_file(place / "checkpoints/update_00010" / name) for place in (tmp_path, frozen[0]))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(frozen: tuple[Path, TrainingState]) -> None:
+    folder, state = frozen
+    last = folder / f"checkpoints/update_{state.update:05d}"
+    own, average = load_file(last / "trainable.safetensors"), load_file(last / "averages.safetensors")
+    assert max((own[name] - average[name]).abs().max() for name in own) > 1e-4
+    if state.best_update == state.update:
+        best = load_file(folder / f"best/update_{state.best_update:05d}" / "trainable.safetensors")
+        assert all(torch.equal(best[name], average[name]) for name in average)
+
+
+def test_bfloat16_and_checkpointed_layers_train_nearly_and_exactly_alike(tiny_blip: Path, data: RewardData) -> None:
+    slopes = {}
+    for name, change in {
+        "": {},
+        "checkpointed": {"gradient_checkpointing": True},
+        "bf16": {"precision": "bfloat16"},
+    }.items():
+        model = VPScore.from_backbone(str(tiny_blip), aspects=data.aspects).train()
+        model.freeze(0.5)
+        forward = new_forward(
+            SETTINGS.model_copy(update={"frozen_share": 0.5, **change}), model, torch.device("cpu"), Folder.at("unused")
+        )
+        group_loss(forward, data.images, data.groups[:2]).backward()
+        slopes[name] = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+        assert slopes[name].dtype == torch.float32
+    assert torch.equal(slopes["checkpointed"], slopes[""])
+    assert torch.cosine_similarity(slopes["bf16"], slopes[""], dim=0) > 0.99
+    assert not torch.equal(slopes["bf16"], slopes[""])
+
+
 def test_a_checkpoint_without_its_state_does_not_count(undisturbed: tuple[Path, TrainingState], tmp_path: Path) -> None:
     folder, state = undisturbed
     for name in ("update_00004", "update_00008"):
@@ -139,7 +209,8 @@ def test_accuracy_counts_decided_pairs_and_leaves_ties_out(data: RewardData) -> 
     rows_of_groups = np.concatenate([group.images for group in groups])
     bright = data.images[rows_of_groups].mean(axis=(1, 2, 3))
     raw = np.stack([bright, -bright, np.zeros_like(bright), bright], axis=1).astype(np.float32)
-    found = accuracy_by_aspect(raw, groups, data.aspects, (1.0, 0.0, 0.0, 0.0))
+    judged = judged_by_aspect(raw, groups, data.aspects, (1.0, 0.0, 0.0, 0.0))
+    found = judged["accuracy"]
     assert {aspect: row["accuracy"] for aspect, row in found.items()} == {
         "prompt_following": 1.0,
         "aesthetic": 0.0,
@@ -148,3 +219,9 @@ def test_accuracy_counts_decided_pairs_and_leaves_ties_out(data: RewardData) -> 
         "overall": 1.0,
     }
     assert found["fidelity"]["pairs"] == 12
+    assert found["fidelity"]["macro"] == 0.5
+    # Differences of some fifty grey levels are taken for certain, while the labels are not.
+    assert judged["calibration"]["prompt_following"]["error"] == pytest.approx(
+        1 - np.mean([max(pair[3], 1 - pair[3]) for group in groups for pair in group.pairs if pair[0] == "aesthetic"]),
+        abs=1e-3,
+    )

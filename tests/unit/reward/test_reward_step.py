@@ -14,7 +14,8 @@ from vp_ray.maths.bradley_terry import pair_loss
 from vp_ray.models.preparation import Preparation
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.data import Group, RewardData, read_data
-from vp_ray.reward.step import group_loss, groups_of_update, micro_batches
+from vp_ray.reward.forward import Forward
+from vp_ray.reward.step import deal, group_loss, groups_of_update
 from vp_ray.storage import RunFolder
 
 
@@ -37,9 +38,17 @@ def test_each_pass_takes_every_group_once_also_where_updates_run_over_its_end() 
     assert groups_of_update(7, 4, 3, seed=0) != groups_of_update(7, 4, 3, seed=1)
 
 
-def test_ranks_and_micro_batches_share_an_update_without_overlap() -> None:
-    shared = [part for rank in (0, 1) for part in micro_batches(list(range(12)), rank, 2, 3)]  # type: ignore[arg-type]
-    assert shared == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
+def test_ranks_share_an_update_evenly_and_a_group_meets_the_same_rank_where_it_can() -> None:
+    assert deal([4, 7, 2, 9], 1) == [[4, 7, 2, 9]]
+    assert deal([4, 7, 2, 9], 2) == [[4, 2], [7, 9]]
+    assert deal([4, 6, 2, 9], 2) == [[4, 6], [9, 2]]
+    homes = [
+        group % 4 == rank
+        for update in range(200)
+        for rank, share in enumerate(deal(groups_of_update(1000, 32, update, seed=0), 4))
+        for group in share
+    ]
+    assert np.mean(homes) > 0.85
 
 
 def test_the_loss_of_groups_is_the_mean_of_their_pairs_losses(model: VPScore, data: RewardData) -> None:
@@ -48,7 +57,7 @@ def test_the_loss_of_groups_is_the_mean_of_their_pairs_losses(model: VPScore, da
     )
     groups = [data.groups[0], smaller]
     with torch.no_grad():
-        loss = group_loss(model, data.images, groups).item()
+        loss = group_loss(Forward(model), data.images, groups).item()
     means = []
     for group in groups:
         scores = torch.from_numpy(model.score(data.images[group.images], [group.prompt] * len(group.images)))
@@ -66,8 +75,8 @@ def test_the_loss_of_groups_is_the_mean_of_their_pairs_losses(model: VPScore, da
 
 def test_a_batch_costs_the_mean_of_its_parts(model: VPScore, data: RewardData) -> None:
     with torch.no_grad():
-        whole = group_loss(model, data.images, data.groups)
-        parts = [group_loss(model, data.images, part) for part in micro_batches(data.groups, 0, 1, 3)]
+        whole = group_loss(Forward(model), data.images, data.groups)
+        parts = [group_loss(Forward(model), data.images, data.groups[first : first + 2]) for first in (0, 2, 4)]
     assert whole.item() == pytest.approx(torch.stack(parts).mean().item(), abs=1e-5)
 
 
@@ -77,7 +86,7 @@ def test_each_image_is_encoded_once_however_many_pairs_it_is_in(model: VPScore, 
         lambda module, args, kwargs, out: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
     try:
-        group_loss(model, data.images, data.groups[:2])
+        group_loss(Forward(model), data.images, data.groups[:2])
     finally:
         hook.remove()
     assert seen == [8]

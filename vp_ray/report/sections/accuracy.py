@@ -49,7 +49,8 @@ class AccuracyTable:
 
 
 def accuracy_tables(figures: Mapping[str, Any]) -> list[AccuracyTable]:
-    """The validation accuracy by aspect, and the cross-validation against its floors, as far as they are there."""
+    """The validation accuracy by aspect, ablations, and the cross-validation against its floors, as far as they are
+    there."""
     tables = []
     by_aspect = figures.get("accuracy")
     if isinstance(by_aspect, Mapping):
@@ -58,6 +59,11 @@ def accuracy_tables(figures: Mapping[str, Any]) -> list[AccuracyTable]:
         rows = [by_aspect[name] | {"scorer": name} for name in names if isinstance(by_aspect[name], Mapping)]
         note = "Validation prompts, which choose the weights and are not trained on, by aspect."
         tables.append(_table("Validation", note, rows, own=set(names)))
+    variants = figures.get("variants")
+    if isinstance(variants, list):
+        note = "Trainings on fewer aspects or prompts, by the overall pairs of the same validation prompts."
+        rows = [row["accuracy"].get(OVERALL, {}) | {"scorer": row["variant"]} for row in variants]
+        tables.append(_table("Ablations", note, rows, own={row["variant"] for row in variants}))
     crossed = figures.get("cross_validation")
     if isinstance(crossed, list):
         note = "Every prompt scored by a model that has not seen it, beside what needs no learning and what people do."
