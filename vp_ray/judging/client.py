@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import openai
+from openai.types import ModerationCreateResponse
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
@@ -123,8 +124,25 @@ async def ask(
     response_format: dict[str, Any],
 ) -> Reply | Failure:
     """The answer to one request, or why there is none; raises nothing that a server could cause."""
+    return await _outcome(settings, _send(client, settings, messages, response_format), _from_answer)
+
+
+async def moderate(
+    client: openai.AsyncOpenAI,
+    settings: ModelSettings,
+    messages: list[dict[str, Any]],
+    response_format: dict[str, Any],
+) -> Reply | Failure:
+    """What `/v1/moderations` says of the one text among `messages`: JSON of `flagged` and of the `categories` met."""
+    asked = client.moderations.with_raw_response.create(model=settings.model, input=messages[0]["content"])
+    return await _outcome(settings, asked, _from_moderation)
+
+
+async def _outcome(
+    settings: ModelSettings, asked: Awaitable[Any], read: Callable[[Any, Mapping[str, str]], Reply | None]
+) -> Reply | Failure:
     try:
-        raw = await _send(client, settings, messages, response_format)
+        raw = await asked
         answer = raw.parse()
     except openai.APITimeoutError:
         return Failure("timeout", f"no answer within {settings.timeout_seconds:g} s")
@@ -133,11 +151,23 @@ async def ask(
     except openai.APIStatusError as error:
         return failure_of_error(error, settings)
     except (openai.OpenAIError, ValueError) as error:
-        return Failure("server", f"the answer is not a completion: {error}")
-    read = _from_response if isinstance(answer, Response) else _from_completion
+        return Failure("server", f"the answer is not what was asked for: {error}")
     return read(answer, raw.headers) or Failure(
-        "server", "the answer is not a completion", reply=raw.text[:_KEPT_CHARACTERS]
+        "server", "the answer is not what was asked for", reply=raw.text[:_KEPT_CHARACTERS]
     )
+
+
+def _from_answer(answer: Any, headers: Mapping[str, str]) -> Reply | None:
+    return (_from_response if isinstance(answer, Response) else _from_completion)(answer, headers)
+
+
+def _from_moderation(answer: Any, headers: Mapping[str, str]) -> Reply | None:
+    if not isinstance(answer, ModerationCreateResponse) or not answer.results:
+        return None
+    found = answer.results[0]
+    met = sorted(name for name, there in found.categories.to_dict().items() if there)
+    text = json.dumps({"flagged": found.flagged, "categories": met})
+    return Reply(text, None, "stop", 0, 0, 0, stated_limits(headers))
 
 
 def batch_request(

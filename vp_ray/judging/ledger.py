@@ -134,6 +134,14 @@ def _better(kept: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
     return row if kept is None or _standing(row["status"]) >= _standing(kept["status"]) else kept
 
 
+def best_rows(folder: Folder) -> dict[str, dict[str, Any]]:
+    """One row for each id, the one that `read_ledger` would keep."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in ledger_rows(folder):
+        rows[row["judgement_id"]] = _better(rows.get(row["judgement_id"]), row)
+    return rows
+
+
 def spent_usd(folder: Folder) -> float:
     """What all answers in the ledger cost; unknown costs count as nothing."""
     return sum(row["cost_usd"] or 0.0 for row in ledger_rows(folder))

@@ -44,8 +44,8 @@ def recorded_settings(job: JobSettings, stage: Stage) -> dict[str, Any]:
     if settings is None:
         raise SettingsError(f"this job has no section '{stage.name}'", "Add one, or choose another stage.")
     values = settings.recorded()
-    annotators = getattr(settings, "annotators", None) or getattr(settings, "judges", None) or ()
-    if job.judge is not None and any(annotator.base_url == EMBEDDED for annotator in annotators):
+    asked = job.models_of(stage.name)
+    if job.judge is not None and any(model.base_url == EMBEDDED for model in asked):
         values["judge"] = job.judge.recorded()
     return values
 

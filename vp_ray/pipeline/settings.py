@@ -14,6 +14,7 @@ from vp_ray.distributed.config import RaySettings
 from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.generate.config import GenerateSettings
 from vp_ray.imports.config import ImportSettings
+from vp_ray.judging.config import EMBEDDED, ModelSettings
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.prompts.config import PromptSettings
 from vp_ray.report.config import ReportSettings
@@ -57,10 +58,18 @@ class JobSettings(Settings):
 
     @model_validator(mode="after")
     def _embedded_judge_is_set(self) -> JobSettings:
-        asked = [*(self.annotate.annotators if self.annotate else ()), *(self.evaluate.judges if self.evaluate else ())]
-        if self.judge is None and any(annotator.base_url == "embedded" for annotator in asked):
+        asked = [model for stage in ("prompts", "annotate", "evaluate") for model in self.models_of(stage)]
+        if self.judge is None and any(model.base_url == EMBEDDED for model in asked):
             raise ValueError("an annotator has base_url 'embedded', but there is no section 'judge'")
         return self
+
+    def models_of(self, stage: str) -> tuple[ModelSettings, ...]:
+        """The models behind addresses that a stage asks."""
+        if stage == "prompts" and self.prompts:
+            return self.prompts.models
+        if stage == "annotate" and self.annotate:
+            return self.annotate.annotators
+        return self.evaluate.judges if stage == "evaluate" and self.evaluate else ()
 
     def stage(self, name: str) -> Settings | None:
         """The section of a stage, or None where the job leaves it out."""

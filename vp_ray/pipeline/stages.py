@@ -17,6 +17,13 @@ def _nothing(resources: Resources, settings: Any) -> dict[str, Any]:
     return {}
 
 
+def _prompt_models(resources: Resources, settings: Any) -> dict[str, Any]:
+    if not settings.models:
+        return {}
+    resources.ray()
+    return {"embedded_url": resources.judge_url(settings.models)}
+
+
 def _annotators(resources: Resources, settings: Any) -> dict[str, Any]:
     resources.ray()
     return {"embedded_url": resources.judge_url(settings.annotators)}
@@ -66,7 +73,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("prompts", (), _nothing),
+    Stage("prompts", (), _prompt_models),
     Stage("import", (), _nothing),
     Stage("generate", ("prompts",), _cluster),
     Stage("annotate", ("generate",), _annotators),

@@ -83,7 +83,11 @@ def _intention(job: JobSettings, name: str) -> str:  # noqa: PLR0911 - one sente
     counts = _prompt_counts(job)
     if name == "prompts" and job.prompts:
         kinds = ", ".join(source.kind for source in job.prompts.sources)
-        return f"{sum(counts.values())} prompts ({kinds})" if counts else f"prompts from {kinds}"
+        asked = [
+            word for word, step in (("moderated", job.prompts.moderation), ("polished", job.prompts.polish)) if step
+        ]
+        told = f"{sum(counts.values())} prompts ({kinds})" if counts else f"prompts from {kinds}"
+        return ", ".join([told, *asked])
     if name == "generate" and job.generate:
         per_prompt = sum(generator.images_of_a_prompt for generator in job.generate.generators)
         names = ", ".join(generator.name for generator in job.generate.generators)
@@ -159,7 +163,10 @@ def _notes(name: str, manifest: Manifest) -> Iterator[str]:
     for key, text in (("images_per_second", "{:.1f} images/s"), ("answers_per_minute", "{:.0f} answers/min")):
         if figures.get(key) is not None:
             yield text.format(figures[key])
-    for annotator, traffic in (figures.get("traffic") or {}).items():
+    if name == "prompts":
+        yield from _prompt_notes(figures)
+    # Prompts hold no images, whose tokens are what estimates miss.
+    for annotator, traffic in ((figures.get("traffic") or {}) if name != "prompts" else {}).items():
         ratio = traffic.get("billed_over_estimated")
         if ratio is not None and abs(ratio - 1.0) > ALARM_SHARE:
             yield f"{annotator} bills {ratio:.2f} times the tokens that were estimated: set its image_tokens"
@@ -169,6 +176,17 @@ def _notes(name: str, manifest: Manifest) -> Iterator[str]:
             yield f"pair accuracy {overall['accuracy']:.3f}{_interval(overall)}"
     if name == "rl" and figures.get("reward_last") is not None:
         yield f"reward {figures['reward_first']:.3f} -> {figures['reward_last']:.3f}"
+
+
+def _prompt_notes(figures: Mapping[str, Any]) -> Iterator[str]:
+    masked, asked, written = (figures.get(key) for key in ("masked", "moderation", "polish"))
+    if masked:
+        yield f"masked {', '.join(f'{count} {kind}' for kind, count in sorted(masked.items()))}"
+    if asked is not None:
+        yield f"{asked.get('flagged', 0)} flagged"
+    if written is not None:
+        faults = ", ".join(f"{written[name]} {name}" for name in ("bias", "inconsistency", "unsafe") if name in written)
+        yield f"{written.get('polished', 0)} polished" + (f" ({faults})" if faults else "")
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -17,9 +17,9 @@ from PIL import Image
 
 from vp_ray.errors import InputError
 from vp_ray.ids import content_id, seed_from, uniform_from
+from vp_ray.maths.duplicates import normalised
 from vp_ray.preferences.augmentations import AUGMENTATIONS, Edit, Picture, edits
 from vp_ray.preferences.config import SelfSupervisedSettings
-from vp_ray.preferences.duplicates import normalised
 from vp_ray.preferences.sources import UNKNOWN_GENERATORS
 from vp_ray.records import IMAGES, OVERALL, PREFERENCES, SELF_SUPERVISED, ImageStatus
 from vp_ray.storage import Folder, explained

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vp_ray.maths.duplicates import NearDuplicates
 from vp_ray.preferences.config import CheckSettings
-from vp_ray.preferences.duplicates import NearDuplicates
 from vp_ray.preferences.prompt_lists import read_prompt_list
 
 _EXAMPLES: Final = 10

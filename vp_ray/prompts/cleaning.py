@@ -50,7 +50,7 @@ def clean(prompts: Iterable[RawPrompt], settings: PromptSettings) -> tuple[list[
                     "source": raw.source,
                     "category": raw.category,
                     "split": raw.split or ("held_out" if held_out else "train"),
-                    "flags": [] if text == raw.text else ["normalised"],
+                    "flags": [*raw.flags, *([] if text == raw.text else ["normalised"])],
                 }
             )
         counts[outcome] += 1

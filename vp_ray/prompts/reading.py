@@ -27,6 +27,7 @@ class RawPrompt:
     source: str
     category: str = ""
     split: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 def read(source: PromptSource) -> Iterator[RawPrompt]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -63,6 +63,8 @@ class BatchDeskSettings(Settings):
 
 class JudgeSettings(Settings):
     """The embedded judge, an OpenAI-compatible server."""
+
+    operational: ClassVar[frozenset[str]] = frozenset({"batches"})
 
     host: str = "127.0.0.1"
     """Address that the server listens on."""

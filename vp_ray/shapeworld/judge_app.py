@@ -15,7 +15,7 @@ from vp_ray.shapeworld.config import JudgeSettings
 from vp_ray.shapeworld.judge_batches import BatchDesk, read_upload
 from vp_ray.shapeworld.judge_errors import RequestError
 from vp_ray.shapeworld.judge_requests import MODELS
-from vp_ray.shapeworld.judge_service import JudgeService
+from vp_ray.shapeworld.judge_service import JudgeService, Reply
 
 HangUp = Callable[[Request], None]
 """Closes the connection that a request came by."""
@@ -68,13 +68,19 @@ def _add_chat(router: APIRouter, service: JudgeService, hang_up: HangUp) -> None
             raise RequestError(f"The model '{name}' does not exist", "model_not_found", "model", 404)
         return _model(name)
 
-    @router.post("/chat/completions")
-    async def chat(request: Request) -> Response:
-        reply = await service.chat(await request.body())
+    def shown(request: Request, reply: Reply) -> Response:
         if reply.status == 0:
             hang_up(request)
             return Response(status_code=500)
         return JSONResponse(reply.body, reply.status, reply.headers)
+
+    @router.post("/chat/completions")
+    async def chat(request: Request) -> Response:
+        return shown(request, await service.chat(await request.body()))
+
+    @router.post("/moderations")
+    async def moderations(request: Request) -> Response:
+        return shown(request, await service.moderate(await request.body()))
 
 
 def _add_files_and_batches(router: APIRouter, desk: BatchDesk) -> None:

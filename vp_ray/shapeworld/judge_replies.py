@@ -104,19 +104,18 @@ def _choice(index: int, content: str | None, refusal: str | None = None, finish_
     return {"index": index, "message": message, "finish_reason": finish_reason, "logprobs": None}
 
 
-def _one_choice(mind: _Mind, request: JudgeRequest, index: int, fault: Fault | None) -> dict[str, Any]:
+def one_choice(index: int, content: str, fault: Fault | None, most_tokens: int | None = None) -> dict[str, Any]:
+    """A choice of a completion with this content, or with what a fault makes of it."""
     if fault == Fault.REFUSED:
-        return _choice(index, None, refusal="I'm sorry, I cannot help with judging these images.")
+        return _choice(index, None, refusal="I'm sorry, I cannot help with that.")
     if fault == Fault.CONTENT_FILTERED:
         return _choice(index, None, finish_reason="content_filter")
-    content = mind.content()
     if fault == Fault.MALFORMED:
         return _choice(index, malform(content))
     if fault == Fault.TRUNCATED:
         return _choice(index, cut_short(content), finish_reason="length")
-    most = request.max_reply_tokens
-    if most is not None and text_tokens(content) > most:
-        return _choice(index, content[: 4 * most], finish_reason="length")
+    if most_tokens is not None and text_tokens(content) > most_tokens:
+        return _choice(index, content[: 4 * most_tokens], finish_reason="length")
     return _choice(index, content)
 
 
@@ -132,17 +131,8 @@ def canned_reply(body: dict[str, Any], request_tokens: int, fault: Fault | None,
         for key, fields in asked.slots
     }
     answer |= {field.aspect: {name: values[name] for name in field.fields} for field in asked.choices}
-    content = json.dumps(answer)
-    choice = _choice(0, content)
-    if fault == Fault.REFUSED:
-        choice = _choice(0, None, refusal="I'm sorry, I cannot help with judging these images.")
-    elif fault == Fault.CONTENT_FILTERED:
-        choice = _choice(0, None, finish_reason="content_filter")
-    elif fault == Fault.MALFORMED:
-        choice = _choice(0, malform(content))
-    elif fault == Fault.TRUNCATED:
-        choice = _choice(0, cut_short(content), finish_reason="length")
-    return _completion(str(body.get("model")), [choice], request_tokens, created, content_id("canned", created))
+    choice = one_choice(0, json.dumps(answer), fault)
+    return completion_of(str(body.get("model")), [choice], request_tokens, created, content_id("canned", created))
 
 
 def reply_to(
@@ -172,17 +162,23 @@ def reply_to(
     else:
         opinions = [opinions_on(measurement, scene) for measurement in seen]
         choices = [
-            _one_choice(_Mind(settings, request, opinions, MAX_CHOICES * repeat + index), request, index, fault)
+            one_choice(
+                index,
+                _Mind(settings, request, opinions, MAX_CHOICES * repeat + index).content(),
+                fault,
+                request.max_reply_tokens,
+            )
             for index in range(request.choices)
         ]
     said = [choice["message"]["content"] or choice["message"]["refusal"] or "" for choice in choices]
     name = content_id(*request.images, request.prompt or "", request.model, *said)
-    return _completion(request.model, choices, request.request_tokens, created, name)
+    return completion_of(request.model, choices, request.request_tokens, created, name)
 
 
-def _completion(
+def completion_of(
     model: str, choices: list[dict[str, Any]], request_tokens: int, created: int, name: str
 ) -> dict[str, Any]:
+    """A `chat.completion` object."""
     said = [choice["message"]["content"] or choice["message"]["refusal"] or "" for choice in choices]
     reply_tokens = sum(map(text_tokens, said))
     return {

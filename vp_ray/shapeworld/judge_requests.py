@@ -126,6 +126,15 @@ def reserved_tokens(body: Any) -> int:
     return sent_tokens(body) + reply
 
 
+def _marked(texts: list[str]) -> list[str]:
+    return [match[1] for text in texts for match in _PROMPT.finditer(text)]
+
+
+def prompts_in(body: dict[str, Any]) -> list[str]:
+    """The escaped prompts that stand in tags in the texts of a request."""
+    return _marked(_parts(body.get("messages"))[0])
+
+
 def read_request(body: Any) -> JudgeRequest:
     """The request that a JSON body makes; raises `RequestError` for what the judge cannot answer."""
     if not isinstance(body, dict):
@@ -141,7 +150,7 @@ def read_request(body: Any) -> JudgeRequest:
         raise RequestError(
             f"The message has {len(urls)} images and the schema asks for {asked.images}", "images_mismatch", "messages"
         )
-    marked = [match[1] for text in texts for match in _PROMPT.finditer(text)]
+    marked = _marked(texts)
     if not marked and "prompt_following" in asked.aspects:
         raise RequestError("No text part holds <prompt>...</prompt>", "prompt_missing", "messages")
     return JudgeRequest(

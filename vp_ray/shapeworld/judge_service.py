@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from vp_ray.shapeworld.config import JudgeSettings
 from vp_ray.shapeworld.judge_errors import RequestError
 from vp_ray.shapeworld.judge_faults import Fault, draw_fault, draw_latency
 from vp_ray.shapeworld.judge_limits import RateLimits
+from vp_ray.shapeworld.judge_prompts import asks_for_polish, moderation_of, moderation_tokens, polish_reply
 from vp_ray.shapeworld.judge_replies import MeasuredImages, canned_reply, reply_to
 from vp_ray.shapeworld.judge_requests import JudgeRequest, read_request, reserved_tokens, sent_tokens
 from vp_ray.shapeworld.judge_stats import JudgeStats
@@ -52,19 +53,31 @@ class JudgeService:
 
     async def chat(self, raw: bytes) -> Reply:
         """The outcome of one live request."""
+        return await self._live(raw, reserved_tokens, self._judge)
+
+    async def moderate(self, raw: bytes) -> Reply:
+        """The outcome of one request for a moderation."""
+        return await self._live(raw, moderation_tokens, self._moderate)
+
+    async def _live(
+        self,
+        raw: bytes,
+        tokens: Callable[[Any], int],
+        work: Callable[[bytes, Any, Fault | None], Awaitable[dict[str, Any]]],
+    ) -> Reply:
         number = self.stats.arrived(self._clock())
         fault = draw_fault(self.settings, number)
         headers = {"x-request-id": f"req_{number}"}
         try:
             body = _parsed(raw)
-            self._admit(reserved_tokens(body), headers, fault)
+            self._admit(tokens(body), headers, fault)
             if fault in (Fault.RESET, Fault.TIMEOUT):
                 if fault == Fault.TIMEOUT:
                     await asyncio.sleep(self.settings.faults.timeout_seconds)
                 self.stats.answered(fault.value)
                 return Reply(0, {})
             started = self._clock()
-            payload = await self._judge(raw, body, fault)
+            payload = await work(raw, body, fault)
             await asyncio.sleep(max(0.0, draw_latency(self.settings, number) - (self._clock() - started)))
         except RequestError as error:
             self.stats.answered(str(error.status))
@@ -110,10 +123,21 @@ class JudgeService:
         if fault is not None:
             self.stats.faulted(fault)
 
+    async def _moderate(self, raw: bytes, body: Any, fault: Fault | None) -> dict[str, Any]:
+        if fault == Fault.SERVER_ERROR:
+            raise _server_error()
+        payload = moderation_of(body)
+        self.stats.judged(raw, 0)
+        return payload
+
     async def _judge(self, raw: bytes, body: Any, fault: Fault | None) -> dict[str, Any]:
         if fault == Fault.SERVER_ERROR:
             raise _server_error()
-
+        if asks_for_polish(body):
+            payload = polish_reply(body, fault, int(time.time()))
+            if fault is None:
+                self.stats.judged(raw, 0)
+            return payload
         if self.settings.canned:
             return canned_reply(body, sent_tokens(body), fault, int(time.time()))
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from vp_ray.errors import InputError, SettingsError
+from vp_ray.maths.duplicates import NearDuplicates, shingles, similarity
 from vp_ray.preferences.config import CheckSettings, PreferenceSettings
-from vp_ray.preferences.duplicates import NearDuplicates, shingles, similarity
 from vp_ray.preferences.prompt_lists import read_prompt_list
 from vp_ray.preferences.splits import checked_prompts
 
