@@ -11,14 +11,15 @@ import pyarrow as pa
 from PIL import Image
 
 from tests.small_runs import small_run
-from vp_ray.annotate.figures import level_figures, order_figures, order_pairs
+from vp_ray.annotate.agreement import agreement_figures, level_table
+from vp_ray.annotate.figures import level_figures
 from vp_ray.annotate.planning import index_images
 from vp_ray.annotate.ratings import collect, rate, slot_effects
 from vp_ray.ids import content_id
 from vp_ray.judging.rubric import Rubric
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.preferences.job import run as make_preferences
-from vp_ray.records import JUDGEMENTS, RATINGS, Status
+from vp_ray.records import JUDGEMENTS, LEVELS, RATINGS, Status
 from vp_ray.shapeworld.judgement import judge_image
 from vp_ray.shapeworld.scenes import all_scenes, prompt_of
 from vp_ray.storage import Manifest, RunFolder
@@ -66,7 +67,9 @@ def judged_run(
     effects, removed = slot_effects(levels_given)
     index = index_images(run.stage("generate") / "images")
     folder.write_table("ratings.parquet", rate(levels_given, removed, index), RATINGS)
-    figures = order_figures(levels_given, order_pairs(judgements)) | level_figures(levels_given, effects)
+    figures = agreement_figures(level_table(levels_given), judgements, len(LEVELS)) | level_figures(
+        levels_given, effects
+    )
     scored = sum(row["status"] == Status.SCORED for row in rows)
     counts = {"scored": scored, "refused": len(rows) - scored}
     folder.finish(Manifest("annotate", _annotate_settings(), {}, counts, 7200.0, 12.5, figures))

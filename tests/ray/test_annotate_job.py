@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,19 +14,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.ray.annotating_process import SETTINGS
 from tests.small_runs import small_run
 from vp_ray.annotate.batches import under_way
 from vp_ray.annotate.config import AnnotateSettings
+from vp_ray.annotate.estimate import estimate
 from vp_ray.annotate.job import run
 from vp_ray.errors import AnnotatorError, BudgetError, SettingsError
 from vp_ray.judging.ledger import answered, spent_usd
+from vp_ray.preferences.config import PreferenceSettings
+from vp_ray.preferences.job import run as make_preferences
 from vp_ray.records import ASPECTS, JUDGEMENTS, RATINGS
+from vp_ray.report.config import ReportSettings
+from vp_ray.report.job import run as make_report
 from vp_ray.shapeworld.config import JudgeSettings
 from vp_ray.shapeworld.judge_server import running_judge
-from vp_ray.storage import RunFolder
+from vp_ray.shapeworld.judgement import score_images
+from vp_ray.storage import Manifest, RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -159,3 +168,71 @@ def test_batches_run_beside_live_annotators_and_are_collected_when_batches_are_t
     assert outcome.rows == {"scored": 24}
     assert sent <= answered(ledger)
     assert set(outcome.figures["traffic"]) == {"batched", "judge"}
+
+
+def truth(folder: RunFolder) -> dict[str, np.ndarray]:
+    """The noise-free levels of each image, unrounded, by aspect."""
+    rows = (folder.stage("generate") / "images").read_table(".").to_pylist()
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(row["image"]["bytes"]))) for row in rows])
+    scores = score_images(pixels, [row["prompt"] for row in rows])
+    return {row["image_id"]: levels for row, levels in zip(rows, scores, strict=True)}
+
+
+def share_right(folder: RunFolder, true: dict[str, np.ndarray]) -> dict[str, float]:
+    """By aspect, the share of pairs of different truth whose more probable image is the better one."""
+    preferences = folder.stage("preferences").read_table("preferences.parquet").to_pylist()
+    right: dict[str, list[float]] = {}
+    for row in preferences:
+        levels = (true[row["image_id_a"]] - true[row["image_id_b"]]).tolist()
+        difference = sum(levels) / 4 if row["aspect"] == "overall" else levels[ASPECTS.index(row["aspect"])]
+        if abs(difference) >= 0.5:
+            right.setdefault(row["aspect"], []).append((row["probability_a"] - 0.5) * difference > 0)
+    return {aspect: sum(values) / len(values) for aspect, values in right.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "judgements"),
+    [
+        ({"mode": "pairwise"}, 12 * 12),
+        ({"mode": "pointwise", "samples": 2}, 12 * 4 * 2),
+        ({"ask": "each", "show_prompt": "prompt_following"}, 12 * 2 * 4),
+    ],
+)
+def test_each_way_of_asking_leads_to_preferences_that_agree_with_the_truth(
+    tmp_path: Path, judge_url: str, local_ray: None, changes: dict[str, Any], judgements: int
+) -> None:
+    folder = small_run(tmp_path / "run", prompts=12)
+    chosen = settings({"temperature": 1.0, "concurrency": 16}, **changes)
+    (before,) = estimate(chosen, folder)
+    outcome = run(chosen, folder, judge_url)
+    assert outcome.rows == {"scored": judgements}
+    assert before.requests == outcome.figures["traffic"]["judge"]["requests"] == judgements
+    assert [left.requests for left in estimate(chosen, folder)] == [0]
+    stage = folder.stage("annotate")
+    sent = stage.read_table("judgements.parquet", ("request_tokens", "rubric_version", "mode", "aspects"))
+    assert before.request_tokens == pytest.approx(sum(sent["request_tokens"].to_pylist()), rel=0.2)
+    assert len(set(sent["rubric_version"].to_pylist())) == 1
+    stage.finish(Manifest("annotate", chosen.recorded(), {}, outcome.rows, 1.0, 0.0, outcome.figures))
+    pairwise = changes.get("mode") == "pairwise"
+    assert stage.exists("comparisons.parquet") == pairwise
+    assert stage.exists("ratings.parquet") != pairwise
+
+    made = make_preferences(PreferenceSettings(), folder)
+    folder.stage("preferences").finish(Manifest("preferences", {}, {}, made.rows, 1.0, 0.0, made.figures))
+    assert made.rows == {"preferences": 12 * 6 * 5}
+    found = share_right(folder, truth(folder))
+    assert min(found.values()) > 0.8
+    assert found["overall"] > 0.85
+    figures = outcome.figures
+    if pairwise:
+        assert figures["orders_compared"] == 12 * 6
+        assert abs(figures["first_shown_wins"]["judge"]["fidelity"]["share"] - 0.5) < 0.15
+    elif "samples" in changes:
+        assert figures["between_samples"]["judge"]["compared"] == 12 * 4
+        assert figures["slot_bias"] == {}
+    else:
+        assert figures["orders_compared"] == 12 * 4
+        assert set(figures["slot_bias"]["judge"]) == set(ASPECTS)
+    make_report(ReportSettings(), folder)
+    page = (folder.stage("report").local_path / "index.html").read_text()
+    assert ("The first of two images wins" in page) == pairwise

@@ -1,77 +1,60 @@
-"""What the judgements say of the annotators: agreement between orders, flips, slot effects, use of the levels."""
+"""What the judgements say of the annotators: what each place in a message adds, and how the levels are used."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vp_ray.annotate.ratings import Floats, Levels, SlotEffect
-from vp_ray.maths.agreement import flip_counts, quadratic_kappa
-from vp_ray.records import ASPECTS, LEVELS, Status
-
-
-def order_pairs(judgements: pa.Table) -> list[tuple[int, int]]:
-    """Rows, among the judgements that were scored, of the first two by one annotator of the same images."""
-    scored = judgements.filter(pc.equal(judgements["status"], str(Status.SCORED)))
-    seen: dict[tuple[str, ...], list[int]] = {}
-    for row, (annotator, order) in enumerate(
-        zip(scored["annotator"].to_pylist(), scored["order"].to_pylist(), strict=True)
-    ):
-        seen.setdefault((annotator, *sorted(order)), []).append(row)
-    return [(rows[0], rows[1]) for rows in seen.values() if len(rows) > 1]
+from vp_ray.annotate.agreement import scored
+from vp_ray.annotate.ratings import Levels, SlotEffect
+from vp_ray.maths.intervals import clustered_standard_error
+from vp_ray.records import ASPECTS, LEVELS
 
 
-def level_table(levels: Levels) -> Floats:
-    """(J, A, I) levels with the images of each judgement in the order of their ids' places, NaN beyond its size."""
-    judgements, largest = len(levels.size_J), int(levels.size_J.max(initial=0))
-    table = np.full((judgements, len(ASPECTS), largest), np.nan)
-    row_N = levels.judgement_N * len(ASPECTS) + levels.aspect_N
-    sorted_N = np.lexsort((levels.image_N, row_N))
-    counts = np.bincount(row_N, minlength=judgements * len(ASPECTS))
-    rank_N = np.arange(len(row_N)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table[levels.judgement_N[sorted_N], levels.aspect_N[sorted_N], rank_N] = levels.level_N[sorted_N]
-    return table
-
-
-def order_figures(levels: Levels, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Flip rate and quadratic kappa between two orders of the same images, by aspect; None where undefined."""
-    if not pairs:
-        return {"orders_compared": 0}
-    table = level_table(levels)
-    first, second = (table[[pair[side] for pair in pairs]] for side in (0, 1))
-    flips, decided, kappas = {}, {}, {}
-    for place, aspect in enumerate(ASPECTS):
-        a, b = first[:, place], second[:, place]
-        flips[aspect], decided[aspect] = flip_counts(a, b)
-        both = np.isfinite(a) & np.isfinite(b)
-        kappas[aspect] = _number(quadratic_kappa(a[both], b[both], len(LEVELS)))
-    total = sum(decided.values())
-    return {
-        "orders_compared": len(pairs),
-        "flip_rate": sum(flips.values()) / total if total else None,
-        "flip_rate_by_aspect": {name: flips[name] / decided[name] if decided[name] else None for name in ASPECTS},
-        "kappa_by_aspect": kappas,
-    }
+def first_shown_figures(judgements: pa.Table) -> dict[str, Any]:
+    """By annotator and aspect, how often the first of two images wins, ties as halves, with its standard error by
+    prompts: 0.5 without position bias, as long as images come first by chance."""
+    won: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
+    answered = scored(judgements).select(["annotator", "prompt_id", "order", "choices"])
+    for row in answered.to_pylist():
+        for choice in row["choices"]:
+            preferred = choice["preferred"]
+            value = 0.5 if preferred is None else float(preferred == row["order"][0])
+            won[row["annotator"], choice["aspect"]].append((value, row["prompt_id"]))
+    found: dict[str, dict[str, dict[str, float | int | None]]] = {}
+    for (annotator, aspect), values in sorted(won.items(), key=lambda item: (item[0][0], ASPECTS.index(item[0][1]))):
+        share = np.array([value for value, _ in values])
+        found.setdefault(annotator, {})[aspect] = {
+            "share": float(share.mean()),
+            "standard_error": clustered_standard_error(share, np.array([prompt for _, prompt in values])),
+            "answers": len(share),
+        }
+    return {"first_shown_wins": found}
 
 
 def level_figures(levels: Levels, effects: Sequence[SlotEffect]) -> dict[str, Any]:
-    """How often each level was given by aspect, and what each slot of the most common group size adds."""
+    """How often each level was given by aspect, and by how much each slot of the most common group size is better than
+    the others, with standard errors."""
     counts = np.zeros((len(ASPECTS), len(LEVELS)), np.int64)
     np.add.at(counts, (levels.aspect_N, levels.level_N.astype(np.int64) - 1), 1)
     sizes = np.bincount(levels.size_J)
     common = int(sizes.argmax()) if len(sizes) else 0
     bias: dict[str, dict[str, list[float]]] = {}
+    errors: dict[str, dict[str, list[float | None]]] = {}
     for effect in effects:
         if len(effect.effect_S) == common:
-            bias.setdefault(effect.annotator, {})[effect.aspect] = [round(float(x), 4) for x in effect.effect_S]
+            bias.setdefault(effect.annotator, {})[effect.aspect] = [round(float(x), 4) for x in effect.advantage]
+            known = [_number(float(error)) for error in effect.advantage_error]
+            errors.setdefault(effect.annotator, {})[effect.aspect] = known
     return {
         "level_counts": {aspect: counts[place].tolist() for place, aspect in enumerate(ASPECTS)},
         "slot_bias": bias,
+        "slot_bias_error": errors,
     }
 
 

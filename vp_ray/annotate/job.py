@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from vp_ray.annotate.agreement import VERDICTS, agreement_figures, choice_table, level_table
 from vp_ray.annotate.batches import BatchDesk
+from vp_ray.annotate.comparisons import comparisons_of
 from vp_ray.annotate.config import AnnotateSettings
-from vp_ray.annotate.figures import level_figures, order_figures, order_pairs
+from vp_ray.annotate.figures import first_shown_figures, level_figures
 from vp_ray.annotate.planning import Planned, index_images, plan, shards
 from vp_ray.annotate.ratings import collect, rate, slot_effects
 from vp_ray.distributed.limiter import Books, ClusterLimiter, running_limiter
@@ -28,7 +30,7 @@ from vp_ray.judging.ledger import answered, asked_again, open_retry, read_ledger
 from vp_ray.judging.prices import price_of
 from vp_ray.judging.rubric import Rubric
 from vp_ray.pictures import ImageReader
-from vp_ray.records import JUDGEMENTS, RATINGS, Status
+from vp_ray.records import COMPARISONS, JUDGEMENTS, LEVELS, RATINGS, Status
 from vp_ray.storage import MANIFEST, Folder, RunFolder, StageOutcome
 from vp_ray.telemetry import progress
 
@@ -38,7 +40,8 @@ DEAD_LETTERS: Final = "dead_letters.jsonl"
 
 
 def run(settings: AnnotateSettings, run: RunFolder, embedded_url: str | None) -> StageOutcome:
-    """Asks for every judgement that the ledger does not hold, then writes `judgements.parquet` and `ratings.parquet`.
+    """Asks for every judgement that the ledger does not hold, then writes `judgements.parquet`, and `ratings.parquet`
+    of levels or `comparisons.parquet` of choices.
 
     `embedded_url` is the address of the pipeline's own judge, for annotators that name it. Raises `AnnotatorError`,
     `BudgetError` or `InputError`; all answers so far stay in `ledger/`, and a second call goes on from them.
@@ -53,13 +56,17 @@ def run(settings: AnnotateSettings, run: RunFolder, embedded_url: str | None) ->
     figures = _ask(settings, rubric, urls, images, folder, planned, index)
 
     judgements = _in_order(read_ledger(ledger), planned)
-    levels = collect(judgements)
-    effects, removed = slot_effects(levels)
     folder.write_table("judgements.parquet", judgements, JUDGEMENTS)
     folder.write_bytes(DEAD_LETTERS, dead_letters(judgements))
-    folder.write_table("ratings.parquet", rate(levels, removed, index), RATINGS)
+    if settings.mode == "pairwise":
+        folder.write_table("comparisons.parquet", comparisons_of(judgements), COMPARISONS)
+        figures |= agreement_figures(choice_table(judgements), judgements, VERDICTS) | first_shown_figures(judgements)
+    else:
+        levels = collect(judgements)
+        effects, removed = slot_effects(levels)
+        folder.write_table("ratings.parquet", rate(levels, removed, index), RATINGS)
+        figures |= agreement_figures(level_table(levels), judgements, len(LEVELS)) | level_figures(levels, effects)
     folder.delete(RETRY)
-    figures |= order_figures(levels, order_pairs(judgements)) | level_figures(levels, effects)
     figures["costs"] = [asdict(day) for day in costs_by_day(ledger, settings.annotators)]
     return StageOutcome(dict(Counter(judgements["status"].to_pylist())), spent_usd(ledger), figures)
 

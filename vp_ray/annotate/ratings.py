@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vp_ray.records import ASPECTS, RATINGS, Status
+from vp_ray.maths.slots import fit_slots
+from vp_ray.records import ASPECTS, LEVELS, RATINGS, Status
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,6 +35,8 @@ class Levels:
     level_N: Floats
     size_J: Ints
     """Images of each judgement."""
+    prompt_J: Ints
+    """Place of each judgement's prompt among all of them, by id."""
     annotator_J: list[str]
     image_ids: list[str]
 
@@ -56,6 +59,7 @@ def collect(judgements: pa.Table) -> Levels:
         slot_N=within_N * size_J[judgement_N] // given_J[judgement_N],
         level_N=np.asarray(flat.field("level"), np.float64),
         size_J=size_J,
+        prompt_J=np.unique(np.array(scored["prompt_id"].to_pylist(), np.str_), return_inverse=True)[1],
         annotator_J=scored["annotator"].to_pylist(),
         image_ids=images.dictionary.to_pylist(),
     )
@@ -63,45 +67,56 @@ def collect(judgements: pa.Table) -> Levels:
 
 @dataclass(frozen=True, slots=True)
 class SlotEffect:
-    """What the places in a message add to an aspect's level, for one annotator and one size of group."""
+    """What the places in a message add to an opinion of an aspect, for one annotator and one size of group."""
 
     annotator: str
     aspect: str
     effect_S: Floats
-    """Levels, with mean 0."""
+    """Levels before they are cut off at 1 and 5, with mean 0 (`maths.slots`)."""
     standard_error_S: Floats
+    """NaN where there is one prompt."""
+
+    @property
+    def advantage(self) -> Floats:
+        """(S,): by how much each place is better than the mean of the others."""
+        return self.effect_S * _against_others(len(self.effect_S))
+
+    @property
+    def advantage_error(self) -> Floats:
+        """(S,): its standard error."""
+        return self.standard_error_S * _against_others(len(self.effect_S))
+
+
+def _against_others(slots: int) -> float:
+    return slots / (slots - 1)
 
 
 def slot_effects(levels: Levels) -> tuple[list[SlotEffect], Floats]:
     """The effect of each slot, and for each level the part of it that is removed (N,).
 
-    An effect is the mean, over an annotator's judgements of one size, of a level less the mean of its judgement and
-    aspect; it is unbiased because images stand in slots by hash. Removed is the positive-part James-Stein shrunken
-    effect, max(0, 1 - sum(se^2) / sum(effect^2)) effect, so that noise is not mistaken for bias.
+    An effect is one on the annotator's opinion, before it is cut off and rounded; it can be told because images stand
+    in slots by hash. Removed is what the effect, shrunken by its standard error, is expected to have done to the level
+    of that image: near nothing where the image is at 5 in any slot. Judgements of one image have no slots.
     """
     names = sorted(set(levels.annotator_J))
     annotator_N = np.searchsorted(names, levels.annotator_J)[levels.judgement_N] if names else levels.judgement_N
-    row_N = levels.judgement_N * len(ASPECTS) + levels.aspect_N
-    sums, counts = np.bincount(row_N, levels.level_N), np.bincount(row_N)
-    centred_N = levels.level_N - (sums / np.maximum(counts, 1))[row_N]
     size_N = levels.size_J[levels.judgement_N]
-    removed_N = np.zeros_like(centred_N)
+    removed_N = np.zeros_like(levels.level_N)
     effects = []
     cell_N = (annotator_N * len(ASPECTS) + levels.aspect_N) * (size_N.max(initial=0) + 1) + size_N
-    for cell in np.unique(cell_N):
-        chosen = cell_N == cell
-        slot, value = levels.slot_N[chosen], centred_N[chosen]
-        count = np.bincount(slot)
-        effect = np.bincount(slot, value) / count
-        spread = np.bincount(slot, (value - effect[slot]) ** 2) / np.maximum(count - 1, 1)
-        variance = spread / count
-        size = float((effect**2).sum())
-        shrunk = max(0.0, 1.0 - float(variance.sum()) / size) if size > 0 and count.min() > 1 else 0.0
-        removed_N[chosen] = shrunk * effect[slot]
-        first = int(np.argmax(chosen))
-        effects.append(
-            SlotEffect(names[annotator_N[first]], ASPECTS[levels.aspect_N[first]], effect, np.sqrt(variance))
-        )
+    for cell in np.unique(cell_N[size_N > 1]):
+        chosen = np.flatnonzero(cell_N == cell)
+        first = chosen[0]
+        slot, level = levels.slot_N[chosen], levels.level_N[chosen].astype(np.int64) - 1
+        known, image = np.unique(levels.image_N[chosen], return_inverse=True)
+        counts = np.zeros((len(known), int(size_N[first]), len(LEVELS)), np.int16)
+        np.add.at(counts, (image, slot, level), 1)
+        prompt = np.zeros(len(known), np.int64)
+        prompt[image] = levels.prompt_J[levels.judgement_N[chosen]]
+        fit = fit_slots(counts, np.unique(prompt, return_inverse=True)[1])
+        removed_N[chosen] = fit.shift_IS[image, slot]
+        name, aspect = names[annotator_N[first]], ASPECTS[levels.aspect_N[first]]
+        effects.append(SlotEffect(name, aspect, fit.model.effect_S, fit.standard_error_S))
     return effects, removed_N
 
 

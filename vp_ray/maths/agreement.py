@@ -75,3 +75,19 @@ def flip_counts(first: ArrayLike, second: ArrayLike) -> tuple[int, int]:
     left, right = np.triu_indices(a.shape[1], 1)
     signs = np.nan_to_num(np.sign(a[:, left] - a[:, right])) * np.nan_to_num(np.sign(b[:, left] - b[:, right]))
     return int((signs < 0).sum()), int((signs != 0).sum())
+
+
+def mean_kendall_tau_b(first: ArrayLike, second: ArrayLike) -> float:
+    """The mean over groups of Kendall's tau-b between two judgements' levels of the same images, (G, I) each.
+
+    NaN marks images that a group has not got. Groups in which a judgement ties everything have no tau and are left out;
+    NaN where none is left.
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    left, right = np.triu_indices(a.shape[1], 1)
+    signs_a = np.nan_to_num(np.sign(a[:, left] - a[:, right]))
+    signs_b = np.nan_to_num(np.sign(b[:, left] - b[:, right]))
+    untied = np.abs(signs_a).sum(1) * np.abs(signs_b).sum(1)
+    defined = untied > 0
+    taus = (signs_a * signs_b).sum(1)[defined] / np.sqrt(untied[defined])
+    return float(taus.mean()) if taus.size else float("nan")

@@ -63,6 +63,13 @@ class JobSettings(Settings):
             raise ValueError("an annotator has base_url 'embedded', but there is no section 'judge'")
         return self
 
+    @model_validator(mode="after")
+    def _a_veto_has_levels(self) -> JobSettings:
+        vetoes = self.preferences is not None and self.preferences.harmlessness_veto is not None
+        if vetoes and self.annotate is not None and self.annotate.mode == "pairwise":
+            raise ValueError("preferences.harmlessness_veto is a level, and annotate.mode pairwise asks for none")
+        return self
+
     def models_of(self, stage: str) -> tuple[ModelSettings, ...]:
         """The models behind addresses that a stage asks."""
         if stage == "prompts" and self.prompts:

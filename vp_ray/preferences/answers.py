@@ -1,4 +1,4 @@
-"""Pairs from people's answers: rankings of a prompt's images, and choices between two of them.
+"""Pairs from answers of people or annotators: rankings of a prompt's images, and choices between two of them.
 
 Letters of shapes: N answers about pairs, P pairs.
 """
@@ -18,7 +18,7 @@ from vp_ray.preferences.balancing import balanced, capped
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.preferences.pairing import pairs_within
 from vp_ray.preferences.rows import COLUMNS, Floats, Images, Ints, Pairs, places_of, preference_table
-from vp_ray.records import OVERALL
+from vp_ray.records import ASPECTS, OVERALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,34 @@ def fitted(answers: Answers, prior_answers: float) -> Pairs:
     return Pairs(pairs.first_P, pairs.second_P, pairs.aspect_P, probability, margin, pairs.weight_P)
 
 
+def with_overall(pairs: Pairs, settings: PreferenceSettings) -> Pairs:
+    """The same with pairs of `overall` where every aspect of a weight was answered about and nobody was asked overall.
+
+    A pair's margin is the weighted mean of its aspects' margins; its probability follows from that by Bradley-Terry, or
+    is the weighted mean of their shares. A pair that lacks an aspect abstains.
+    """
+    weight_A = np.array([settings.overall_weights.get(aspect, 0.0) for aspect in ASPECTS])
+    weighted, answered = np.flatnonzero(weight_A), np.unique(pairs.aspect_P)
+    if COLUMNS.index(OVERALL) in answered or not np.isin(weighted, answered).all():
+        return pairs
+    key_P = pairs.first_P * (pairs.second_P.max(initial=0) + 1) + pairs.second_P
+    _, row_Q, pair_P = np.unique(key_P, return_index=True, return_inverse=True)
+    margin, probability = (np.full((len(row_Q), len(ASPECTS)), np.nan) for _ in range(2))
+    margin[pair_P, pairs.aspect_P], probability[pair_P, pairs.aspect_P] = pairs.margin_P, pairs.probability_P
+    share_A = weight_A[weighted] / weight_A.sum()
+    overall = margin[:, weighted] @ share_A
+    mean_share = np.nan_to_num(probability[:, weighted] @ share_A, nan=0.5)
+    likely = mean_share if settings.pairwise == "shares" else expit(np.nan_to_num(overall))
+    return Pairs(
+        np.concatenate([pairs.first_P, pairs.first_P[row_Q]]),
+        np.concatenate([pairs.second_P, pairs.second_P[row_Q]]),
+        np.concatenate([pairs.aspect_P, np.full(len(row_Q), COLUMNS.index(OVERALL))]),
+        np.concatenate([pairs.probability_P, np.where(np.isnan(overall), 0.5, likely)]),
+        np.concatenate([pairs.margin_P, overall]),
+        np.concatenate([pairs.weight_P, np.ones(len(row_Q))]),
+    )
+
+
 def preferences_of_answers(answers: Answers, pairs: Pairs, prompts: pa.Table, settings: PreferenceSettings) -> pa.Table:
     """`records.PREFERENCES` of pairs that people answered about, weighed, capped and balanced."""
     kept = capped(answers.images, pairs.weighed(settings), settings)
@@ -195,4 +223,5 @@ def preferences_of_comparisons(
     """`records.PREFERENCES` of choices between two images, by `settings.pairwise`."""
     answers = answers_of_comparisons(comparisons, prompts, generators)
     pairs = shares(answers)[0] if settings.pairwise == "shares" else fitted(answers, settings.prior_answers)
+    pairs = with_overall(pairs, settings)
     return preferences_of_answers(answers, pairs, prompts, settings)

@@ -28,6 +28,7 @@ def quality(table: pa.Table, sources: Sources, settings: PreferenceSettings) -> 
     answered = pairs.filter(pc.is_valid(pairs["margin"]))
     given = GivenLevels(sources.judgements) if sources.judgements is not None else None
     people = _people(sources)
+    who = "people" if not people or sources.by_people else "annotators_choosing"
     return {
         "levels": {
             "by_annotator": given.histograms() if given else {},
@@ -38,11 +39,15 @@ def quality(table: pa.Table, sources: Sources, settings: PreferenceSettings) -> 
         "predictors": _predictors(answered, sources, people, settings),
         "agreement": {
             "annotators": given.agreement() if given else {},
-            "people": {name: people_agreement(answers) for name, answers in people.items()},
+            who: {name: people_agreement(answers) for name, answers in people.items()},
         },
-        "drift": (given.drift() if given else {})
-        | {key: value for answers in people.values() for key, value in people_drift(answers).items()},
+        "drift": (given.drift() if given else {}) | _drift(who, people),
     }
+
+
+def _drift(who: str, people: dict[str, Answers]) -> dict[str, Any]:
+    found = [change for answers in people.values() for change in people_drift(answers).values()]
+    return {who: found[-1]} if found else {}
 
 
 def _people(sources: Sources) -> dict[str, Answers]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vp_ray.preferences.whole import whole_judgements
 from vp_ray.records import ASPECTS, RATINGS
 from vp_ray.storage import RunFolder
 
@@ -34,6 +35,11 @@ class Sources:
         stage = self.run.source("annotate")
         return stage.read_table(name) if stage.exists(name) else None
 
+    @property
+    def by_people(self) -> bool:
+        """Whether rankings and choices are those of people, out of an import, and not an annotator's."""
+        return self.run.source("annotate").stage != "annotate"
+
     @cached_property
     def prompts(self) -> pa.Table:
         """`prompt_id, prompt, split`."""
@@ -56,11 +62,14 @@ class Sources:
 
     @cached_property
     def judgements(self) -> pa.Table | None:
-        """`records.JUDGEMENTS`, without replies."""
+        """`records.JUDGEMENTS` that levels were asked for, without replies; one row has all aspects."""
         table = self._table("judgements.parquet")
         if table is None:
             return None
-        return table.drop_columns([name for name in ("reply", "error") if name in table.schema.names])
+        table = whole_judgements(
+            table.drop_columns([name for name in ("reply", "error") if name in table.schema.names])
+        )
+        return table if table.num_rows else None
 
     @cached_property
     def images(self) -> pa.Table:

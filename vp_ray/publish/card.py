@@ -28,9 +28,9 @@ DESCRIPTIONS: Final = {
     "prompts": "the prompts",
     "images": "the images with how each was drawn",
     "judgements": "each answer of an annotator: the order in which it saw the images, a level of 1 to 5 and a "
-    "rationale for each image and aspect, or a status that says why there is none",
+    "rationale for each image and aspect (or the better of two), or a status that says why there is none",
     "rankings": "people's ranks of the images of a prompt",
-    "comparisons": "people's choices between two images",
+    "comparisons": "choices between two images, of people or of an annotator",
     "preferences": "every pair of images of a prompt, aspect by aspect, with the probability that the first is "
     "preferred",
     "pick_a_pic": "the pairs of the aspect overall with both pictures, in the columns of Pick-a-Pic",
@@ -58,7 +58,7 @@ def front_matter(settings: ExportSettings, title: str, facts: Facts, layout: Lay
     """The card's YAML: licence, language, tasks, configs with the files of each split, and their columns."""
     rows = sum(file.rows for file in layout.files if file.config == DEFAULT_CONFIG)
     by_machine = bool(facts.annotators)
-    people = any(config in layout.schemas for config in ("rankings", "comparisons"))
+    people = not by_machine and any(config in layout.schemas for config in ("rankings", "comparisons"))
     creators = [*(["machine-generated"] if by_machine else []), *(["crowdsourced"] if people else [])]
     tags = ["preferences", "human-preference-alignment", "rlaif", "image", "croissant"]
     return {

@@ -119,10 +119,11 @@ def _agreement(found: Mapping[str, Any]) -> Iterator[CheckTable]:
         for aspect, alpha in _part(_part(part, "annotators"), key).items():
             if alpha is not None:
                 rows.append((who, _words(aspect), f"{alpha:.2f}"))
-    for name, aspects in _part(part, "people").items():
-        for aspect, row in aspects.items():
-            if row.get("alpha") is not None:
-                rows.append((f"people, by {name}", _words(aspect), f"{row['alpha']:.2f}"))
+    for key, who in (("people", "people"), ("annotators_choosing", "annotators")):
+        for name, aspects in _part(part, key).items():
+            for aspect, row in aspects.items():
+                if row.get("alpha") is not None:
+                    rows.append((f"{who}, by {name}", _words(aspect), f"{row['alpha']:.2f}"))
     if rows:
         yield CheckTable(
             "Krippendorff's alpha (1 is agreement, 0 is chance):", ("between", "aspect", "alpha"), tuple(rows)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from vp_ray.maths.agreement import flip_counts, kendall_tau_b, krippendorff_alpha, quadratic_kappa
+from vp_ray.maths.agreement import (
+    flip_counts,
+    kendall_tau_b,
+    krippendorff_alpha,
+    mean_kendall_tau_b,
+    quadratic_kappa,
+)
 
 NAN = math.nan
 
@@ -74,3 +80,14 @@ def test_a_flip_is_a_pair_decided_both_times_and_differently() -> None:
     second = [[2, 1, 3], [1, 2, 3]]
     # First group: one flip, two agreements. Second group: a tie, and pairs with a missing image.
     assert flip_counts(first, second) == (1, 3)
+
+
+def test_the_mean_tau_leaves_out_groups_in_which_a_judgement_ties_everything() -> None:
+    first = [[1, 2, 3, 4], [1, 2, 3, np.nan], [3, 3, 3, 3]]
+    second = [[1, 2, 3, 4], [3, 2, 1, np.nan], [1, 2, 3, 4]]
+    assert mean_kendall_tau_b(first, second) == pytest.approx(0.0)
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(1, 6, (2, 30, 5))
+    taus = [kendall_tau_b(a, b) for a, b in zip(one, other, strict=True)]
+    assert mean_kendall_tau_b(one, other) == pytest.approx(np.nanmean(taus))
+    assert np.isnan(mean_kendall_tau_b([[2, 2]], [[1, 2]]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from vp_ray.errors import InputError
@@ -97,3 +100,33 @@ def test_generators_mark_pairs_and_unknown_ones_leave_the_mark_open() -> None:
 def test_a_choice_about_an_unknown_prompt_is_refused() -> None:
     with pytest.raises(InputError, match="the prompt lost has choices"):
         made(choices(("a", "b", 1.0), prompt_id="lost"))
+
+
+def by_aspect(table: pa.Table, **changes: object) -> dict[str, dict]:
+    rows = preferences_of_comparisons(table, PROMPT_TABLE, PreferenceSettings.load(changes)).to_pylist()
+    assert len({(row["image_id_a"], row["image_id_b"]) for row in rows}) == 1
+    return {row["aspect"]: row for row in rows}
+
+
+def test_overall_is_the_weighted_mean_of_the_aspects_where_all_of_them_were_asked_about() -> None:
+    said = {"prompt_following": 1.0, "aesthetic": 0.0, "fidelity": 1.0, "harmlessness": 0.5}
+    table = pa.concat_tables(
+        [choices(("a", "b", answer), ("b", "a", 1 - answer), aspect=aspect) for aspect, answer in said.items()]
+    )
+    found = by_aspect(table)
+    margins = [found[aspect]["margin"] for aspect in said]
+    assert found["overall"]["margin"] == pytest.approx(sum(margins) / 4)
+    assert found["overall"]["probability_a"] == pytest.approx(1 / (1 + math.exp(-sum(margins) / 4)))
+    weights = {"prompt_following": 3.0, "aesthetic": 1.0}
+    weighed = by_aspect(table, pairwise="shares", overall_weights=weights)
+    assert weighed["overall"]["probability_a"] == pytest.approx(0.75)
+    assert "overall" not in by_aspect(table.filter(pc.not_equal(table["aspect"], "fidelity")))
+    assert "overall" in by_aspect(table.filter(pc.not_equal(table["aspect"], "fidelity")), overall_weights=weights)
+
+
+def test_a_pair_that_lacks_an_answer_in_an_aspect_abstains_overall() -> None:
+    said = {"prompt_following": 1.0, "aesthetic": None, "fidelity": 1.0, "harmlessness": 1.0}
+    table = pa.concat_tables([choices(("a", "b", answer), aspect=aspect) for aspect, answer in said.items()])
+    assert set(by_aspect(table)) == {"prompt_following", "fidelity", "harmlessness"}
+    kept = by_aspect(table, abstention_weight=0.5)["overall"]
+    assert (kept["probability_a"], kept["margin"], kept["weight"]) == (0.5, None, 0.5)

@@ -131,7 +131,12 @@ class MadeRun:
                     "cost_usd": 0.0312,
                 }
             ],
+            "alpha_by_aspect": dict.fromkeys(ASPECTS, 0.79),
+            "tau_by_aspect": dict.fromkeys(ASPECTS, 0.7),
+            "orders_by_annotator": {"judge": {"kappa_by_aspect": dict.fromkeys(ASPECTS, 0.81)}},
+            "between_annotators": {"judge and second": {"kappa_by_aspect": dict.fromkeys(ASPECTS, 0.6)}},
             "slot_bias": {"judge": {aspect: [0.21, -0.02, -0.04, -0.15] for aspect in ASPECTS}},
+            "slot_bias_error": {"judge": {aspect: [0.03, 0.03, 0.03, None] for aspect in ASPECTS}},
         }
         counts = {"scored": scored, "refused": len(rows) - scored}
         self._finish("annotate", counts, 31.2, cost_usd=0.0312, figures=figures)

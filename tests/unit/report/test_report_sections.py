@@ -133,8 +133,12 @@ def test_levels_are_counted_by_aspect_and_sum_to_one(finished_run: RunFolder) ->
     assert all(sum(use.shares) == pytest.approx(1) and 1 <= use.mean <= 5 for use in panel.levels)
     assert dict(panel.statuses[0].counts) == {"scored": 22, "refused": 2}
     assert (panel.statuses[0].rate_share, panel.statuses[0].refused_by_rate) == (0.993, 1)
-    assert [one.kappa for one in panel.steadiness] == [0.81, 0.81, 0.81, None]
-    assert panel.biases[0].effects == (0.21, -0.02, -0.04, -0.15)
+    orders = [one for one in panel.agreement if one.between == "two orders"]
+    assert [(one.kappa, one.alpha, one.tau) for one in orders[:3]] == [(0.81, 0.79, 0.7)] * 3
+    assert (orders[3].kappa, orders[3].flip_rate) == (None, 0.06)
+    # One annotator's orders are those of all, and are not shown twice.
+    assert {one.between for one in panel.agreement} == {"two orders", "judge and second"}
+    assert panel.biases[0].effects == ((0.21, 0.03), (-0.02, 0.03), (-0.04, 0.03), (-0.15, None))
     (cost,) = panel.costs
     assert (cost.model, cost.day, cost.tokens, cost.cost_usd) == ("gpt-4o", "2026-11-25", 1100, 0.0312)
 

@@ -54,23 +54,41 @@ class LevelUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Steadiness:
-    """How far answers in two orders of the same images agree."""
+class Agreement:
+    """How far two answers about the same images agree in one aspect."""
 
+    between: str
+    """Which answers: in two orders, of two annotators, or samples."""
     aspect: str
     flip_rate: float | None
-    """Share of decided pairs of images whose winner changed with the order."""
+    """Share of decided pairs of images whose winner changed."""
     kappa: float | None
     """Quadratic-weighted Cohen's kappa of the levels."""
+    alpha: float | None
+    """Krippendorff's alpha of the levels, ordinal."""
+    tau: float | None
+    """Kendall's tau-b of the ranks within a group, on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotBias:
-    """What each place in a message adds to the level, on average."""
+    """By how much an annotator thinks better of each place in a message than of the others."""
 
     annotator: str
     aspect: str
-    effects: tuple[float, ...]
+    effects: tuple[tuple[float, float | None], ...]
+    """(levels, their standard error), place by place."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstShown:
+    """How often the first of two images wins."""
+
+    annotator: str
+    aspect: str
+    share: float
+    standard_error: float | None
+    answers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +98,9 @@ class Annotators:
     statuses: tuple[StatusLine, ...]
     costs: tuple[DayCost, ...]
     levels: tuple[LevelUse, ...]
-    steadiness: tuple[Steadiness, ...]
+    agreement: tuple[Agreement, ...]
     biases: tuple[SlotBias, ...]
+    first_shown: tuple[FirstShown, ...]
     answers_per_minute: float | None
     flip_rate: float | None
 
@@ -112,7 +131,6 @@ def annotators(reader: RunReader) -> Annotators | None:
         )
         for name, counts in sorted(statuses.items())
     )
-    flips, kappas = _mapping(figures, "flip_rate_by_aspect"), _mapping(figures, "kappa_by_aspect")
     return Annotators(
         statuses=lines,
         costs=tuple(
@@ -128,15 +146,12 @@ def annotators(reader: RunReader) -> Annotators | None:
             if row["cost_usd"] != 0
         ),
         levels=tuple(_level_use(reader)),
-        steadiness=tuple(
-            Steadiness(aspect, flips.get(aspect), kappas.get(aspect))
-            for aspect in ASPECTS
-            if is_number(flips.get(aspect)) or is_number(kappas.get(aspect))
-        ),
-        biases=tuple(
-            SlotBias(name, aspect, tuple(effects))
-            for name, by_aspect in sorted(_mapping(figures, "slot_bias").items())
-            for aspect, effects in sorted(by_aspect.items(), key=lambda item: _rank(item[0]))
+        agreement=tuple(_agreement(figures)),
+        biases=tuple(_biases(figures)),
+        first_shown=tuple(
+            FirstShown(name, aspect, one["share"], one["standard_error"], one["answers"])
+            for name, by_aspect in sorted(_mapping(figures, "first_shown_wins").items())
+            for aspect, one in sorted(by_aspect.items(), key=lambda item: _rank(item[0]))
         ),
         answers_per_minute=figures.get("answers_per_minute"),
         flip_rate=figures.get("flip_rate"),
@@ -146,6 +161,34 @@ def annotators(reader: RunReader) -> Annotators | None:
 def _mapping(figures: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = figures.get(key)
     return found if isinstance(found, Mapping) else {}
+
+
+def _agreement(figures: Mapping[str, Any]) -> Iterator[Agreement]:
+    """Of orders over all annotators and of each one, where there are several; of two annotators; of samples."""
+    yield from _agreement_of("two orders", figures)
+    by_annotator = _mapping(figures, "orders_by_annotator")
+    for name, found in sorted(by_annotator.items()) if len(by_annotator) > 1 else ():
+        yield from _agreement_of(f"two orders, {name}", found)
+    for names, found in sorted(_mapping(figures, "between_annotators").items()):
+        yield from _agreement_of(names, found)
+    for name, found in sorted(_mapping(figures, "between_samples").items()):
+        yield from _agreement_of(f"two samples, {name}", found)
+
+
+def _agreement_of(between: str, found: Mapping[str, Any]) -> Iterator[Agreement]:
+    columns = [_mapping(found, f"{name}_by_aspect") for name in ("flip_rate", "kappa", "alpha", "tau")]
+    for aspect in ASPECTS:
+        values = [column.get(aspect) for column in columns]
+        if any(is_number(value) for value in values):
+            yield Agreement(between, aspect, *values)
+
+
+def _biases(figures: Mapping[str, Any]) -> Iterator[SlotBias]:
+    errors = _mapping(figures, "slot_bias_error")
+    for name, by_aspect in sorted(_mapping(figures, "slot_bias").items()):
+        for aspect, effects in sorted(by_aspect.items(), key=lambda item: _rank(item[0])):
+            known = _mapping(errors, name).get(aspect) or [None] * len(effects)
+            yield SlotBias(name, aspect, tuple(zip(effects, known, strict=True)))
 
 
 def _level_use(reader: RunReader) -> list[LevelUse]:

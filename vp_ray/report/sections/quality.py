@@ -100,6 +100,7 @@ def _agreement(found: Mapping[str, Any]) -> Iterator[tuple[str, str, float | Non
         for aspect, alpha in _part(annotators, key).items():
             if alpha is not None:
                 yield who, aspect, alpha, None
-    for name, aspects in _part(found, "people").items():
-        for aspect, row in aspects.items():
-            yield f"people, by {name}", aspect, row.get("alpha"), row.get("same_verdict")
+    for who, words in (("people", "people"), ("annotators_choosing", "annotators")):
+        for name, aspects in _part(found, who).items():
+            for aspect, row in aspects.items():
+                yield f"{words}, by {name}", aspect, row.get("alpha"), row.get("same_verdict")
