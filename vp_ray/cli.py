@@ -468,12 +468,18 @@ def status(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    job: Annotated[Path | None, typer.Argument(help="A job file, whose own needs are checked too.")] = None,
+    assignments: Set = None,
+) -> None:
     """Names what this machine lacks for a run, with the remedy."""
     from vp_ray.pipeline.doctor import checks
+    from vp_ray.pipeline.settings import load_job
 
+    if job is None and assignments:
+        raise SettingsError("--set has no effect without a job file", "Give both.", "--set")
     lacking = 0
-    for check in checks():
+    for check in checks(load_job(job, assignments or ()) if job is not None else None):
         lacking += not check.good
         typer.echo(
             f"{'ok   ' if check.good else 'LACKS'} {check.name}: {check.found}"

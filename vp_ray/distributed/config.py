@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -86,3 +86,42 @@ class RaySettings(Settings):
     """Logical CPUs of a local cluster: they bound how many actors and workers run at once, not real cores."""
     dashboard: bool = False
     """Whether a local cluster starts its dashboard, on loopback."""
+
+
+class OpenJudgeSettings(Settings):
+    """An open-weight judge that the run starts in its own cluster with vLLM (the extra `vllm`) while a stage asks it.
+
+    Annotators whose `base_url` is `cluster` are pointed at it. It is stopped after each stage, which frees its GPUs.
+    """
+
+    model: str
+    """The name under which it is asked, as in the annotators' `model`; also where the weights are."""
+    source: str | None = None
+    """Hub name or folder of the weights, where that is not `model`."""
+    gpus_per_replica: int = Field(1, ge=1)
+    """GPUs over which the weights of one replica are spread (tensor parallel)."""
+    min_replicas: int = Field(1, ge=1)
+    """Replicas that are kept."""
+    max_replicas: int = Field(1, ge=1)
+    """Replicas up to which it grows under load."""
+    accelerator_type: str | None = None
+    """Kind of GPU that the replicas need, as Ray names it, for instance `L40S` or `H100`."""
+    context_tokens: int = Field(16384, ge=512)
+    """Longest request with its reply (vLLM's `max_model_len`)."""
+    images_per_request: int = Field(4, ge=1)
+    """Most images of one request; at least the stage's `group_size`."""
+    concurrent_requests: int = Field(256, ge=1)
+    """Requests that one replica holds at once."""
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of vLLM's engine, for instance `{gpu_memory_utilization: 0.9, dtype: bfloat16}`."""
+    host: str = "127.0.0.1"
+    """Address of Serve's proxy, which is on the head node. `head` is that node's own address, which the actors of other
+    nodes reach; there is no key, so the cluster's network must be closed."""
+    port: int = Field(8000, ge=1, le=65535)
+    """Port of the proxy."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OpenJudgeSettings:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas must be at least min_replicas")
+        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,9 @@ Mode = Literal["listwise", "pointwise", "pairwise"]
 
 EMBEDDED: Final = "embedded"
 """The `base_url` of the pipeline's own judge, whose address is known only when it runs."""
+
+CLUSTER: Final = "cluster"
+"""The `base_url` of the open-weight judge that the run starts in its cluster."""
 
 
 class PriceSettings(Settings):
@@ -56,7 +59,8 @@ class ModelSettings(Settings):
     model: str
     """The model's name at its address."""
     base_url: str = "https://api.openai.com/v1"
-    """The address; `embedded` is the judge that the pipeline starts itself."""
+    """The address; `embedded` is the judge that the pipeline starts itself, and `cluster` the open-weight judge that it
+    starts in the cluster (the job's section `open_judge`)."""
     api: Literal["auto", "chat", "responses"] = "auto"
     """Chat completions or OpenAI's Responses API; `auto` takes the latter for models that need it."""
     azure_api_version: str | None = None
@@ -94,10 +98,11 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _key_goes_somewhere(self) -> ModelSettings:
-        if self.base_url == EMBEDDED and self.api_key_env is not None:
-            raise ValueError("api_key_env has no effect with the embedded judge")
-        if self.base_url != EMBEDDED and not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url must be '{EMBEDDED}' or start with http:// or https://")
+        own = self.base_url in (EMBEDDED, CLUSTER)
+        if own and self.api_key_env is not None:
+            raise ValueError(f"api_key_env has no effect with base_url '{self.base_url}'")
+        if not own and not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must be '{EMBEDDED}', '{CLUSTER}' or start with http:// or https://")
         return self
 
 
@@ -112,6 +117,9 @@ class BatchSettings(Settings):
     """Most megabytes (10^6 bytes) of one file; providers take no more than 200."""
     poll_seconds: float = Field(30.0, gt=0)
     """How often the state of the batches is asked."""
+
+
+Model = TypeVar("Model", bound=ModelSettings)
 
 
 class AnnotatorSettings(ModelSettings):
@@ -136,4 +144,12 @@ class AnnotatorSettings(ModelSettings):
     def _batches_are_served(self) -> AnnotatorSettings:
         if self.batch is not None and self.azure_api_version is not None:
             raise ValueError("batch needs an address without azure_api_version: base_url is then .../openai/v1")
+        if self.batch is not None and self.base_url == CLUSTER:
+            raise ValueError("the open-weight judge of the cluster serves no batches: take batch out")
         return self
+
+
+def pointed_at(settings: Model, url: str) -> Model:
+    """The settings of a model of the cluster's own at its address; it costs nothing unless a price is set."""
+    price = settings.price or PriceSettings(request_usd_per_million_tokens=0, reply_usd_per_million_tokens=0)
+    return settings.model_copy(update={"base_url": url, "price": price})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from vp_ray.judging.config import EMBEDDED, ModelSettings
+from vp_ray.judging.config import CLUSTER, EMBEDDED, ModelSettings
 
 PRICES_AS_OF: Final = "2026-11"
 
@@ -46,7 +46,7 @@ _PRICES: Final = {
 
 
 def price_of(settings: ModelSettings) -> Price | None:
-    """The price of an annotator: from its settings, 0 for the embedded judge, from the table, or None when unknown.
+    """The price of an annotator: from its settings, 0 for judges that the run starts, from the table, or None.
 
     A dated name such as `gpt-4o-2024-11-20` has the price of the longest name in the table that begins it.
     """
@@ -56,7 +56,7 @@ def price_of(settings: ModelSettings) -> Price | None:
         request = own.request_usd_per_million_tokens
         share = 0.5 if own.batch_share is None else own.batch_share
         return Price(request, own.reply_usd_per_million_tokens, request if cached is None else cached, share)
-    if settings.base_url == EMBEDDED:
+    if settings.base_url in (EMBEDDED, CLUSTER):
         return FREE
     known = [
         name

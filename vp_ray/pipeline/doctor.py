@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from vp_ray.pipeline.settings import JobSettings
 
 _PACKAGES: Final = ("ray", "torch", "diffusers", "transformers", "peft", "deepspeed", "openai", "pyarrow")
 _DISK_GB: Final = 5
@@ -27,8 +30,8 @@ class Check:
     remedy: str = ""
 
 
-def checks() -> Iterator[Check]:
-    """Each requirement with what was found and, where it lacks, the remedy."""
+def checks(job: JobSettings | None = None) -> Iterator[Check]:
+    """Each requirement, of a job where one is given, with what was found and, where it lacks, the remedy."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     yield Check("Python", (3, 11) <= sys.version_info < (3, 13), python, "Use Python 3.11 or 3.12.")
     for package in _PACKAGES:
@@ -36,6 +39,8 @@ def checks() -> Iterator[Check]:
             yield Check(package, True, version(package))
         except PackageNotFoundError:
             yield Check(package, False, "not installed", "Run `make test` or `pip install -c constraints.txt -e .`.")
+    if job is not None and job.asks_open_judge:
+        yield _vllm()
     weights = Path(__file__).parents[1] / "shapeworld" / "weights"
     for name in ("weak", "strong", "blip"):
         there = (weights / name).is_dir()
@@ -54,3 +59,11 @@ def checks() -> Iterator[Check]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     yield Check("GPUs", True, ", ".join(gpus) or "none: everything runs on the CPU")
+
+
+def _vllm() -> Check:
+    try:
+        return Check("vllm", True, version("vllm"))
+    except PackageNotFoundError:
+        remedy = "Run `pip install 'vp-ray[vllm]'` on every node, or give the annotator's base_url."
+        return Check("vllm", False, "not installed", remedy)

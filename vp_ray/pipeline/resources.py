@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from vp_ray.config import Settings
+from vp_ray.judging.config import CLUSTER, ModelSettings, pointed_at
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.storage import RunFolder
 
@@ -18,6 +20,7 @@ class Resources:
 
     def __init__(self, job: JobSettings, run: RunFolder) -> None:
         self._job, self._run, self._stack = job, run, ExitStack()
+        self._of_stage = ExitStack()
         self._started: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -26,7 +29,36 @@ class Resources:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end_stage()
         self._stack.close()
+
+    def end_stage(self) -> None:
+        """Ends what one stage alone needed: the open-weight judge, whose GPUs the next stage may want."""
+        self._of_stage.close()
+
+    def pointed(self, stage: str) -> Settings | None:
+        """A stage's settings, with the address of the open-weight judge, which is started, where a model is it."""
+        settings = self._job.stage(stage)
+        if settings is None or not any(model.base_url == CLUSTER for model in self._job.models_of(stage)):
+            return settings
+        url = self._open_judge()
+
+        def at(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(at(inner) for inner in value)
+            own = isinstance(value, ModelSettings) and value.base_url == CLUSTER
+            return pointed_at(value, url) if own else value
+
+        changed = {name: at(getattr(settings, name)) for name in type(settings).model_fields}
+        return settings.model_copy(update=changed)
+
+    def _open_judge(self) -> str:
+        from vp_ray.distributed.open_judge import check_vllm, running_open_judge
+
+        assert self._job.open_judge is not None, "checked when the job was read"  # noqa: S101
+        check_vllm()
+        self.ray()
+        return self._of_stage.enter_context(running_open_judge(self._job.open_judge))
 
     def asks_for(self, stage: str) -> bool:
         """Whether the job has a section for the stage."""
@@ -55,6 +87,11 @@ class Resources:
         if "service" not in self._started:
             from vp_ray.reward.service import running_service
 
+            if self._job.open_judge is not None and self._job.asks_open_judge:
+                # Serve keeps the proxies that it was first started with, and the judge needs one.
+                from vp_ray.distributed.open_judge import start_http
+
+                start_http(self._job.open_judge)
             checkpoint = (self._run.stage("reward") / "checkpoint").uri
             self._started["service"] = self._stack.enter_context(running_service(checkpoint, self._job.service))
         name: str = self._started["service"]

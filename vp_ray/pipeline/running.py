@@ -70,8 +70,11 @@ def run_stage(job: JobSettings, run: RunFolder, stage: Stage, resources: Resourc
     if not folder.start(settings, inputs):
         return Finished(folder.finished(), skipped=True)
     started = time.monotonic()
-    with noted_in(folder):
-        outcome = stage.execute(job.stage(stage.name), run, resources)
+    try:
+        with noted_in(folder):
+            outcome = stage.execute(resources.pointed(stage.name), run, resources)
+    finally:
+        resources.end_stage()
     manifest = Manifest(
         stage=stage.name,
         settings=settings,

@@ -10,11 +10,11 @@ from pydantic import ConfigDict, Field, model_validator
 
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.config import Settings, override, read_yaml
-from vp_ray.distributed.config import RaySettings
+from vp_ray.distributed.config import OpenJudgeSettings, RaySettings
 from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.generate.config import GenerateSettings
 from vp_ray.imports.config import ImportSettings
-from vp_ray.judging.config import EMBEDDED, ModelSettings
+from vp_ray.judging.config import CLUSTER, EMBEDDED, ModelSettings
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.prompts.config import PromptSettings
 from vp_ray.report.config import ReportSettings
@@ -27,7 +27,7 @@ class JobSettings(Settings):
     """Everything of one run."""
 
     model_config = ConfigDict(populate_by_name=True)
-    operational: ClassVar[frozenset[str]] = frozenset({"run", "ray", "service"})
+    operational: ClassVar[frozenset[str]] = frozenset({"run", "ray", "service", "open_judge"})
 
     run: str
     """The run directory: a path or a URI such as s3://bucket/run; stages meet only there."""
@@ -35,6 +35,8 @@ class JobSettings(Settings):
     """The cluster."""
     judge: JudgeSettings | None = None
     """The embedded judge, started while a stage asks an annotator whose `base_url` is `embedded`."""
+    open_judge: OpenJudgeSettings | None = None
+    """An open-weight judge, started in the cluster while a stage asks a model whose `base_url` is `cluster`."""
     prompts: PromptSettings | None = None
     """Prompts: read, clean, split."""
     import_: ImportSettings | None = Field(None, alias="import")
@@ -61,6 +63,17 @@ class JobSettings(Settings):
         asked = [model for stage in ("prompts", "annotate", "evaluate") for model in self.models_of(stage)]
         if self.judge is None and any(model.base_url == EMBEDDED for model in asked):
             raise ValueError("an annotator has base_url 'embedded', but there is no section 'judge'")
+        for model in (model for model in asked if model.base_url == CLUSTER):
+            if self.open_judge is None:
+                raise ValueError(f"'{model.name}' has base_url 'cluster', but there is no section 'open_judge'")
+            if model.model != self.open_judge.model:
+                raise ValueError(
+                    f"'{model.name}' asks for '{model.model}', and open_judge is '{self.open_judge.model}'"
+                )
+        group = self.annotate.group_size if self.annotate else 1
+        own = self.annotate is not None and any(model.base_url == CLUSTER for model in self.annotate.annotators)
+        if own and self.open_judge is not None and self.open_judge.images_per_request < group:
+            raise ValueError(f"open_judge.images_per_request must be at least annotate.group_size, which is {group}")
         return self
 
     @model_validator(mode="after")
@@ -69,6 +82,12 @@ class JobSettings(Settings):
         if vetoes and self.annotate is not None and self.annotate.mode == "pairwise":
             raise ValueError("preferences.harmlessness_veto is a level, and annotate.mode pairwise asks for none")
         return self
+
+    @property
+    def asks_open_judge(self) -> bool:
+        """Whether a stage asks the open-weight judge of the cluster."""
+        asked = (model for stage in ("prompts", "annotate", "evaluate") for model in self.models_of(stage))
+        return any(model.base_url == CLUSTER for model in asked)
 
     def models_of(self, stage: str) -> tuple[ModelSettings, ...]:
         """The models behind addresses that a stage asks."""
