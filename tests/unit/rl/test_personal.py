@@ -116,7 +116,6 @@ def test_each_user_prefers_their_own_adapter_on_held_out_prompts(
         )  # fmt: skip
         policy = DiffusionPolicy.from_pretrained(settings.generator, settings.lora)
         before = brightness_by_prompt(policy)
-        count = micro_batches_per_update(settings, policy.steps(3, settings.eta), 1)
         taste = PersonalScore.from_pretrained(run.stage("rl") / personal.FOLDER, user, shared)
         train(
             settings,
