@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name not in ("run_all.py", "runs.py", "judged.py"))
+SHARED = ("run_all.py", "runs.py", "judged.py", "reward_models.py")
+SCRIPTS = sorted(path for path in HERE.glob("*.py") if path.name not in SHARED)
 
 
 def processor() -> str:

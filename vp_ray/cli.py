@@ -252,18 +252,32 @@ def judge(
 
 @app.command()
 def serve(
-    checkpoint: Annotated[
-        str, typer.Argument(help="Directory of a VP-Score checkpoint, e.g. runs/demo/reward/checkpoint.")
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]CHECKPOINT...",
+            help="VP-Score checkpoints, or scorers as KIND:PLACE; requests name one by its id, else take the first.",
+        ),
     ],
-    port: Annotated[int, typer.Option(help="Port on loopback.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback a token is needed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Environment variable with the bearer token that requests must bring."),
+    ] = None,
     assignments: Set = None,
 ) -> None:
-    """Serves VP-Score over HTTP (POST /v1/score) until Ctrl-C."""
+    """Serves reward models over HTTP until Ctrl-C: POST /v1/score, a page at /, the reference at /docs."""
     from vp_ray.config import override
     from vp_ray.reward.config import ServiceSettings
+    from vp_ray.reward.names import named_models
+
+    models = named_models(checkpoints)
+    values = override({"token_env": token_env} if token_env else {}, assignments or ())
+    settings = ServiceSettings.load(values, "service")
     from vp_ray.reward.service import serve_forever
 
-    serve_forever(checkpoint, ServiceSettings.load(override({}, assignments or ()), "service"), port)
+    serve_forever(models, settings, host, port, typer.echo)
 
 
 @app.command()

@@ -35,8 +35,8 @@ def settings(generator: str) -> RlSettings:
 
 
 def run(place: RunFolder, generator: str) -> StageOutcome:
-    """The stage with its service; each request is scored alone, so that scores do not depend on what came together."""
-    with running_service((place.stage("reward") / "checkpoint").uri, ServiceSettings(max_batch_requests=1)) as app_name:
+    """The stage with its service; each image is scored alone, so that scores do not depend on what came together."""
+    with running_service((place.stage("reward") / "checkpoint").uri, ServiceSettings(max_batch_images=1)) as app_name:
         return run_stage(settings(generator), place, app_name)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import shutil
@@ -12,8 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from PIL import Image
 from ray import serve
 from safetensors.torch import load_file
 
+from tests.local_service import ask_json, base64_of, scores_of
 from tests.ray.reward_process import settings
 from tests.unit.reward.conftest import write_run
 from vp_ray.distributed.cluster import connect
@@ -132,7 +128,7 @@ def test_the_outcome_counts_and_the_checkpoint_scores_held_out_brightness(
 @pytest.fixture(scope="module")
 def served(outcomes: list[tuple[RunFolder, StageOutcome]]) -> Iterator[tuple[str, VPScore]]:
     checkpoint = (outcomes[1][0].stage("reward") / "checkpoint").uri
-    with running_service(checkpoint, ServiceSettings(max_batch_requests=4)) as name:
+    with running_service(checkpoint, ServiceSettings(max_batch_images=4)) as name:
         yield name, VPScore.from_pretrained(checkpoint)
     assert name not in serve.status().applications
 
@@ -185,20 +181,6 @@ def test_a_broken_checkpoint_is_told_before_anything_is_served(
         pass
 
 
-def encoded(image: np.ndarray) -> str:
-    sink = io.BytesIO()
-    Image.fromarray(image).save(sink, "PNG")
-    return base64.b64encode(sink.getvalue()).decode()
-
-
-def ask(url: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as reply:  # noqa: S310 - loopback
-            return reply.status, json.load(reply)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
 @pytest.fixture(scope="module")
 def http(
     outcomes: list[tuple[RunFolder, StageOutcome]], tmp_path_factory: pytest.TempPathFactory
@@ -208,7 +190,7 @@ def http(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "vp_ray", "serve", checkpoint, "--port", str(port)]
+    command = [sys.executable, "-m", "vp_ray", "serve", f"bright={checkpoint}", "--port", str(port)]
     started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
     assert started.stdout is not None
     try:
@@ -219,19 +201,12 @@ def http(
         assert started.wait(60) == 130
 
 
-def test_http_gives_typed_numbers_and_typed_errors(http: tuple[str, VPScore]) -> None:
+def test_the_command_serves_the_scores_of_the_class(http: tuple[str, VPScore]) -> None:
     url, model = http
-    image = pictures(1, seed=3)
-    items = [{"image": encoded(image[0]), "prompt": "a red circle"}, {"image": "AAAA", "prompt": "a red circle"}]
-    code, reply = ask(f"{url}/v1/score", json.dumps({"items": items}).encode())
-    assert code == 200
-    good, bad = reply["results"]
-    expected = model.score(image, ["a red circle"])
-    np.testing.assert_allclose([good["scores"][aspect] for aspect in ASPECTS], expected[0], atol=1e-5)
-    assert good["overall"] == pytest.approx(model.overall(expected)[0], abs=1e-5)
-    assert bad["error"]["type"] == "InputError"
-    assert "cannot be read" in bad["error"]["message"]
-    assert ask(f"{url}/health") == (200, {"status": "ok", "aspects": list(ASPECTS)})
-    for path, body, expected_code in (("/v1/score", b"{", 400), ("/v1/score", b"[]", 400), ("/elsewhere", b"{}", 404)):
-        code, reply = ask(f"{url}{path}", body)
-        assert (code, reply["error"]["type"]) == (expected_code, "InputError")
+    images = pictures(3, seed=3)
+    files = [base64_of(image) for image in images]
+    code, reply = ask_json(url, images=[*files, "AAAA"], prompts=["a red circle"])
+    assert (code, reply["model"], reply["results"][3]["error"]["type"]) == (200, "bright", "unreadable_image")
+    scores = model.score(images, ["a red circle"] * 3)
+    expected = np.column_stack([scores, model.overall(scores)])
+    np.testing.assert_allclose(scores_of({"results": reply["results"][:3]}, reply["aspects"]), expected, atol=1e-5)

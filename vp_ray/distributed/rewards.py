@@ -10,14 +10,18 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle
 
 from vp_ray.errors import RewardError, VpRayError
 from vp_ray.models.rewards import check_scores
 from vp_ray.protocols import Pixels, Scores
 
-_WAIT_SECONDS: Final = (0.2, 1.0, 3.0)
+SCORERS: Final = "RewardService"
+"""The deployment whose replicas score, in an application of the reward service."""
+WAIT_SECONDS: Final = (0.2, 1.0, 3.0)
 """Between two attempts: a replica that died is replaced within seconds."""
-_LOST: Final = (RayActorError, BackPressureError, DeploymentUnavailableError)
+LOST: Final = (RayActorError, BackPressureError, DeploymentUnavailableError)
+"""What a call raises when no replica answered it: it may be sent again."""
 
 
 class ServeRewards:
@@ -29,13 +33,13 @@ class ServeRewards:
         aspects: Sequence[str] | None = None,
         timeout_seconds: float = 120.0,
         attempts: int = 3,
+        model: str | None = None,
     ) -> None:
-        """Without `aspects` the service is asked for them. Raises `RewardError` when it is not there."""
+        """Without `aspects` the service is asked for them; without `model`, the id of one of its models, it takes its
+        first one. Raises `RewardError` when the service is not there."""
         self._timeout_seconds, self._attempts = timeout_seconds, attempts
-        try:
-            self._handle = serve.get_app_handle(app_name)
-        except (RayServeException, ValueError) as error:
-            raise RewardError(f"there is no reward service '{app_name}' ({error})", "Start it with the run.") from None
+        handle = _handle(app_name)
+        self._handle = handle if model is None else handle.options(multiplexed_model_id=model)
         self.aspects = tuple(aspects if aspects is not None else self._asked_aspects(app_name))
 
     def _asked_aspects(self, app_name: str) -> Sequence[str]:
@@ -61,6 +65,17 @@ class ServeRewards:
         return self._timeout_seconds, self._attempts
 
 
+def _handle(app_name: str) -> DeploymentHandle:
+    """The replicas that score: those of the reward service, past its gateways, else whatever the application has."""
+    try:
+        try:
+            return serve.get_deployment_handle(SCORERS, app_name)
+        except (KeyError, ValueError):
+            return serve.get_app_handle(app_name)
+    except (RayServeException, ValueError, KeyError) as error:
+        raise RewardError(f"there is no reward service '{app_name}' ({error})", "Start it with the run.") from None
+
+
 class _Pending:
     def __init__(self, source: ServeRewards, images: Any, prompts: tuple[str, ...]) -> None:
         self._source, self._images, self._prompts = source, images, prompts
@@ -82,7 +97,7 @@ class _Pending:
                     f"the rewards of {len(self._prompts)} images did not come in time",
                     "Add replicas (service.max_replicas), or raise reward_timeout_seconds.",
                 ) from None
-            except _LOST as error:
+            except LOST as error:
                 lost = error
             except RayTaskError as error:
                 if isinstance(error.cause, VpRayError):
@@ -90,7 +105,7 @@ class _Pending:
                 raise RewardError(
                     f"the reward service failed ({error.cause!r})", "Look at the replica's log."
                 ) from error
-            time.sleep(max(0.0, min(_WAIT_SECONDS[min(attempt, 2)], deadline - time.monotonic())))
+            time.sleep(max(0.0, min(WAIT_SECONDS[min(attempt, 2)], deadline - time.monotonic())))
             if attempt + 1 < attempts:
                 self._response = self._source.send(self._images, self._prompts)
         reason = type(lost).__name__

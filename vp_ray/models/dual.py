@@ -38,9 +38,11 @@ class DualBackbone(Backbone):
         return functional.normalize(self.vision_projection(self.vision(pixel_values=pixels).pooler_output), dim=-1)
 
     def embed_prompts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(B, D) embeddings of prompts, each of length 1."""
-        read = self.text(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-        return functional.normalize(self.text_projection(read), dim=-1)
+        """(B, D) embeddings of prompts, each of length 1; the text network reads equal rows once."""
+        distinct, rows = torch.unique(torch.cat([input_ids, attention_mask], dim=1), dim=0, return_inverse=True)
+        ids, mask = distinct.chunk(2, dim=1)
+        read = self.text(input_ids=ids, attention_mask=mask).pooler_output
+        return functional.normalize(self.text_projection(read), dim=-1)[rows]
 
     def read(self, seen: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, 3 D) features."""

@@ -140,13 +140,36 @@ class RewardSettings(Settings):
         return RewardSettings.model_validate({**self.model_dump(), **changes, "variants": {}, "folds": None})
 
 
+class ServiceLimits(Settings):
+    """What one request over HTTP may hold; more is refused by name, an image alone or the request as a whole."""
+
+    body_megabytes: float = Field(64.0, gt=0)
+    """Longest body in megabytes; a longer one is refused before it is read to its end."""
+    images: int = Field(256, ge=1)
+    """Most images of a request."""
+    image_side: int = Field(8192, ge=16)
+    """Longest side of an image in pixels, by its header: what is larger is not decoded."""
+    image_megapixels: float = Field(32.0, gt=0)
+    """Most pixels of an image, in millions, by its header."""
+    request_megapixels: float = Field(256.0, gt=0)
+    """Most pixels of all images of a request together, in millions; the images that go beyond them are refused."""
+    prompt_characters: int = Field(4096, ge=1)
+    """Longest prompt in characters."""
+
+
 class ServiceSettings(Settings):
-    """Serves a VP-Score to many clients at once."""
+    """Serves reward models to many clients at once."""
 
     min_replicas: int = Field(1, ge=1)
     """Replicas that are kept."""
     max_replicas: int = Field(1, ge=1)
     """Replicas up to which the service grows under load."""
+    target_ongoing_requests: float | None = Field(None, gt=0)
+    """Requests in work or waiting for each replica above which the service grows; two batches when it is not set."""
+    scale_up_seconds: float = Field(10.0, ge=0)
+    """How long a load must last before the service grows."""
+    scale_down_seconds: float = Field(300.0, ge=0)
+    """How long replicas must have been idle before the service shrinks."""
     cpus_per_replica: float = Field(1.0, ge=0)
     """Logical CPUs that each replica reserves."""
     gpus_per_replica: float = Field(0.0, ge=0)
@@ -155,12 +178,29 @@ class ServiceSettings(Settings):
     """OpenMP threads of each replica."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels of the nodes that may hold the replicas, for instance `{vp-ray/pool: train}`."""
-    max_batch_requests: int = Field(16, ge=1)
-    """Requests, of whichever clients, that share forward passes."""
+    models_per_replica: int = Field(2, ge=1)
+    """Models that a replica keeps in memory; the one that was not asked for longest makes room for another."""
+    max_batch_images: int = Field(32, ge=1)
+    """Images, of whichever clients, that share a forward pass."""
     batch_wait_seconds: float = Field(0.005, ge=0)
-    """How long a request waits for others to share with."""
+    """How long an image waits for others to share with, where the model is idle."""
     stuck_after_seconds: float = Field(300.0, gt=0)
     """A replica whose batch takes longer is replaced."""
+    max_waiting_requests: int = Field(1024, ge=1)
+    """Requests that may wait for a replica; further ones are told to come again."""
+    request_timeout_seconds: float = Field(120.0, gt=0)
+    """A request over HTTP that takes longer is answered with an error."""
+    attempts: int = Field(4, ge=1)
+    """How often a request over HTTP is given to a replica, where the replica that held it died."""
+    gateways: int = Field(1, ge=1)
+    """Processes that take HTTP requests and decode their images."""
+    decoding_threads: int = Field(2, ge=1)
+    """Threads of each of these processes that decode images."""
+    token_env: str | None = Field(None, pattern="^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the bearer token which HTTP requests must bring; on a cluster it is
+    set on the nodes, never in a job's settings. Without one the service answers on loopback only."""
+    limits: ServiceLimits = ServiceLimits()
+    """What a request may hold."""
 
     @model_validator(mode="after")
     def _ordered(self) -> ServiceSettings:

@@ -1,80 +1,87 @@
-"""A VP-Score that answers many requests at once; each request succeeds or fails alone."""
+"""Several requests scored in one pass of a model; each succeeds or fails alone."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
 
-from vp_ray.errors import InputError, RewardError, VpRayError
-from vp_ray.models.reward import VPScore
-from vp_ray.models.reward_inputs import check_batch
-from vp_ray.models.rewards import check_scores
-from vp_ray.protocols import Pixels, Scores
+from vp_ray.errors import VpRayError
+from vp_ray.models.picture_scorer import PictureScorer
+from vp_ray.protocols import Pixels, Scorer, Scores
+from vp_ray.reward.failures import Kind, ServiceError
 
-Request = tuple[Pixels, Sequence[str]]
-
-MAX_PIXELS: Final = 16_000_000
-"""Larger pictures are refused before they are decoded."""
-MAX_ITEMS: Final = 1024
+_LOG = logging.getLogger("vp_ray.reward")
 
 
-def score_requests(model: VPScore, requests: Sequence[Request]) -> list[Scores | VpRayError]:
-    """For each request its (B, A) scores, or the error that this request alone made; one pass scores all of them."""
-    answers: list[Scores | VpRayError | None] = []
-    for images, prompts in requests:
-        try:
-            check_batch(images, prompts)
-            answers.append(None)
-        except InputError as error:
-            answers.append(error)
-    good = [request for request, answer in zip(requests, answers, strict=True) if answer is None]
-    if good:
-        pixels = np.concatenate([model.preparation.fit_images(images) for images, _ in good])
-        scores = model.score(pixels, [prompt for _, prompts in good for prompt in prompts])
-        parts = iter(np.split(scores, np.cumsum([len(images) for images, _ in good])[:-1]))
-        answers = [_finite(next(parts), model) if answer is None else answer for answer in answers]
-    return [answer for answer in answers if answer is not None]
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one request that share a pass with others': images of shape (H, W, 3) and their prompts."""
+
+    images: Sequence[NDArray[np.uint8]]
+    prompts: Sequence[str]
 
 
-def _finite(scores: Scores, model: VPScore) -> Scores | VpRayError:
-    try:
-        return check_scores(scores, len(scores), model.aspects)
-    except RewardError as error:
-        return error
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a replica answers for B images: a row of numbers for each, or the error that this image alone made."""
+
+    columns: tuple[str, ...]
+    """The model's aspects, then `overall` where the model has one."""
+    rows: tuple[tuple[float, ...] | VpRayError, ...]
 
 
-def read_items(body: Any) -> list[Request | InputError]:
-    """The items of `{"items": [{"image": base64 of a PNG, JPEG or WebP file, "prompt": text}, ...]}`, one request each.
+def fitted(scorer: Scorer, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The (H, W, 3) image at the size that the model sees, so that images of all sizes share a pass.
 
-    An item that cannot be read becomes its error; raises `InputError` when the body itself cannot be read.
+    This is what `score` does first, done here on a thread beside the model's. A scorer without such a size takes the
+    image as it is.
     """
-    items = body.get("items") if isinstance(body, Mapping) else None
-    if not isinstance(items, list) or not 1 <= len(items) <= MAX_ITEMS:
-        raise InputError(f"the body has no list 'items' of 1 to {MAX_ITEMS}", 'Send {"items": [{"image", "prompt"}]}.')
-    return [_item(item) for item in items]
+    return scorer.preparation.fit_images(image[None])[0] if isinstance(scorer, PictureScorer) else image
 
 
-def _item(item: Any) -> Request | InputError:
+def score_parts(scorer: Scorer, parts: Sequence[Part]) -> list[Scores | VpRayError]:
+    """For each part its (B, A) scores, by one pass for all images of a size, or the error that this part alone made.
+
+    Equal prompts of the whole pass are read once. A score that is not finite is left as it is: see `rows_of`.
+    """
     try:
-        if not isinstance(item, Mapping) or not all(isinstance(item.get(key), str) for key in ("image", "prompt")):
-            return InputError("an item needs the texts 'image' and 'prompt'", "Give the image as base64.")
-        with Image.open(io.BytesIO(base64.b64decode(item["image"], validate=True))) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return InputError(f"the image has {image.width} x {image.height} pixels", "Scale it down first.")
-            return np.asarray(image.convert("RGB"))[None], (item["prompt"],)
-    except (binascii.Error, UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        return InputError(f"the image cannot be read ({error})", "Send a PNG, JPEG or WebP file as base64.")
+        return _together(scorer, parts)
+    except Exception as error:
+        if len(parts) > 1:
+            return [score_parts(scorer, [part])[0] for part in parts]
+        if isinstance(error, VpRayError):
+            return [error]
+        _LOG.exception("the model failed")
+        return [ServiceError(Kind.FAILED, f"the model failed ({type(error).__name__}: {error})", "Look at its log.")]
 
 
-def as_json(model: VPScore, answer: Scores | VpRayError) -> dict[str, Any]:
-    """`{"scores": {aspect: number}, "overall": number}`, or `{"error": {"type", "message"}}`."""
-    if isinstance(answer, VpRayError):
-        return {"error": {"type": type(answer).__name__, "message": str(answer)}}
-    named = {aspect: float(value) for aspect, value in zip(model.aspects, answer[0], strict=True)}
-    return {"scores": named, "overall": float(model.overall(answer)[0])}
+def _together(scorer: Scorer, parts: Sequence[Part]) -> list[Scores | VpRayError]:
+    images = [image for part in parts for image in part.images]
+    prompts = [prompt for part in parts for prompt in part.prompts]
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        places.setdefault(image.shape, []).append(place)
+    scores = np.empty((len(images), len(scorer.aspects)), np.float32)
+    for same in places.values():
+        pixels: Pixels = np.stack([images[place] for place in same])
+        scores[same] = scorer.score(pixels, [prompts[place] for place in same])
+    return [*np.split(scores, np.cumsum([len(part.images) for part in parts])[:-1])]
+
+
+def rows_of(scorer: Scorer, scores: Scores) -> Answer:
+    """(B, A) scores as rows with their overall score; a row that is not finite becomes its error, never a number."""
+    overall = getattr(scorer, "overall", None)
+    columns = (*scorer.aspects, "overall") if overall is not None else scorer.aspects
+    values = np.column_stack([scores, overall(scores)]) if overall is not None else scores
+    rows: list[tuple[float, ...] | VpRayError] = []
+    for row in values:
+        if np.isfinite(row).all():
+            rows.append(tuple(float(value) for value in row))
+        else:
+            name = columns[int(np.flatnonzero(~np.isfinite(row))[0])]
+            rows.append(ServiceError(Kind.NOT_FINITE, f"the model's {name} is not a number", "Look at the model."))
+    return Answer(columns, tuple(rows))

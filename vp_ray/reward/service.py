@@ -1,184 +1,293 @@
-"""VP-Score as a Ray Serve application: one request may hold many images, and requests of all clients share batches."""
+"""Reward models as a Ray Serve application: gateways take HTTP and decode, replicas score for handles and gateways."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
-import torch
+import numpy as np
+import ray
+from fastapi import FastAPI
+from numpy.typing import NDArray
 from ray import serve
-from ray.serve._private.constants import SERVE_LOGGER_NAME
-from ray.serve.exceptions import RayServeException
-from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
+from ray.exceptions import RayTaskError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
 
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
-from vp_ray.errors import ClusterError, InputError, RewardError, VpRayError
-from vp_ray.models.reward import VPScore
-from vp_ray.protocols import Pixels, Scores
+from vp_ray.distributed.metrics import RewardMetrics
+from vp_ray.distributed.rewards import LOST, SCORERS, WAIT_SECONDS
+from vp_ray.distributed.serving import LOOPBACK, check_open, is_loopback, proxy_host, remove_app, start_serve
+from vp_ray.errors import CheckpointError, ClusterError, SettingsError, VpRayError
+from vp_ray.models.scorers import load_scorer
+from vp_ray.protocols import Pixels, Scorer, Scores
+from vp_ray.reward.api import Access, create_api
+from vp_ray.reward.batching import Pass
 from vp_ray.reward.config import ServiceSettings
-from vp_ray.reward.scoring import Request, as_json, read_items, score_requests
+from vp_ray.reward.failures import Kind, ServiceError
+from vp_ray.reward.replica import Replica, columns_of
+from vp_ray.reward.scoring import Answer
 
-_DEPLOYMENT: Final = "RewardService"
+_GATEWAYS: Final = "RewardGateway"
 _START_SECONDS: Final = 600.0
-_LOOPBACK: Final = "127.0.0.1"
 
 
 class RewardService:
-    """One replica: a VP-Score and a thread that scores, so that the event loop keeps taking requests."""
+    """One replica. A request names its model as Serve does (`multiplexed_model_id`); the first one is the default."""
 
-    def __init__(self, checkpoint: str, settings: dict[str, Any]) -> None:
-        self._settings = ServiceSettings.model_validate(settings)
-        torch.set_num_threads(self._settings.threads_per_replica)
-        device = torch.device("cuda" if self._settings.gpus_per_replica else "cpu")
-        self._model = VPScore.from_pretrained(checkpoint).to(device)
-        self._thread = ThreadPoolExecutor(1, "score")
-        self._batch_began: float | None = None
-        self._together.set_max_batch_size(self._settings.max_batch_requests)
-        self._together.set_batch_wait_timeout_s(self._settings.batch_wait_seconds)
+    async def __init__(self, models: dict[str, str], settings: dict[str, Any]) -> None:  # type: ignore[misc]
+        # Serve awaits it: a replica is ready when it can score.
+        checked = ServiceSettings.model_validate(settings)
+        device = "cuda" if checked.gpus_per_replica else "cpu"
+        metrics = RewardMetrics()
 
-    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
-    async def _together(self, requests: list[Request]) -> list[Scores | VpRayError]:
-        self._batch_began = time.monotonic()
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, score_requests, self._model, requests)
-        finally:
-            self._batch_began = None
+        async def load(name: str) -> Scorer:
+            return await asyncio.get_running_loop().run_in_executor(None, load_scorer, models[name], device)
+
+        def passed(one: Pass) -> None:
+            metrics.batch(one.model, one.images, one.prompts, one.requests, one.seconds)
+
+        kept = serve.multiplexed(max_num_models_per_replica=checked.models_per_replica)(load)
+        self._default = next(iter(models))
+        self._replica = Replica(models, kept, checked, metrics, passed)
+        await self._replica.model(self._default)
+
+    def _name(self) -> str:
+        return serve.get_multiplexed_model_id() or self._default
 
     async def score(self, images: Pixels, prompts: Sequence[str]) -> Scores:
         """(B, A) scores of (B, H, W, 3) uint8 images, given as an array or an object reference, and B prompts.
 
         Raises `InputError` where they do not fit and `RewardError` where a score is not finite.
         """
-        answer = await self._together((images, prompts))
-        if isinstance(answer, VpRayError):
-            raise answer
-        return answer
+        return await self._replica.score(self._name(), images, prompts)
+
+    async def score_each(self, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> Answer:
+        """A row or an error for each image, of any size; what gateways ask."""
+        return await self._replica.score_each(self._name(), images, prompts)
 
     async def aspects(self) -> tuple[str, ...]:
         """The names of the columns of `score`."""
-        return self._model.aspects
+        return (await self._replica.model(self._name())).aspects
+
+    async def columns(self) -> tuple[str, ...]:
+        """The names of the columns of `score_each`."""
+        return columns_of(await self._replica.model(self._name()))
 
     async def check_health(self) -> None:
         """Raises `RewardError` when a batch has been in work for too long, after which Serve replaces the replica."""
-        if self._batch_began and time.monotonic() - self._batch_began > self._settings.stuck_after_seconds:
-            raise RewardError("a batch is stuck", "Raise service.stuck_after_seconds where batches are that large.")
+        self._replica.check_health()
 
-    async def __call__(self, request: HttpRequest) -> Response:
-        """`POST /v1/score` and `GET /health`."""
-        if request.method == "GET" and request.url.path.endswith("/health"):
-            return JSONResponse({"status": "ok", "aspects": list(self._model.aspects)})
-        if request.method != "POST" or not request.url.path.endswith("/v1/score"):
-            return _failed(404, InputError("there is nothing here", "POST to /v1/score."))
+
+class Scorers:
+    """A `Backend` over the replicas: a request that a dying one held is given to another."""
+
+    def __init__(self, handle: DeploymentHandle, models: tuple[str, ...], settings: ServiceSettings) -> None:
+        self._handle, self._settings, self.models = handle, settings, models
+        self._columns: dict[str, tuple[str, ...]] = {}
+
+    def _of(self, model: str) -> DeploymentHandle:
+        return self._handle.options(multiplexed_model_id=model) if len(self.models) > 1 else self._handle
+
+    async def columns(self, model: str) -> tuple[str, ...]:
+        """The columns of the model's answers; raises `ServiceError` when no replica answers."""
+        if model not in self._columns:
+            handle = self._of(model)
+            self._columns[model] = await self._asked(handle.columns.remote)
+        return self._columns[model]
+
+    async def score(self, model: str, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> Answer:
+        """A row for each image; raises `ServiceError` when no replica answers in time."""
+        handle = self._of(model)
+        # The pixels are put once: each attempt sends a reference.
+        pixels = await asyncio.get_running_loop().run_in_executor(None, ray.put, list(images))
+        answer: Answer = await self._asked(lambda: handle.score_each.remote(pixels, list(prompts)))
+        return answer
+
+    async def _asked(self, send: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            items = read_items(await request.json())
-        except (InputError, ValueError) as error:
-            refused = error if isinstance(error, InputError) else InputError(f"the body is no JSON ({error})")
-            return _failed(400, refused)
-        answers = await asyncio.gather(*(self._answer(item) for item in items))
-        return JSONResponse({"results": [as_json(self._model, answer) for answer in answers]})
+            async with asyncio.timeout(self._settings.request_timeout_seconds):
+                return await self._attempts(send)
+        except TimeoutError:
+            seconds = f"{self._settings.request_timeout_seconds:g} s"
+            raise ServiceError(
+                Kind.TIMED_OUT, f"the scores did not come in {seconds}", "Send fewer images, or ask again."
+            ) from None
 
-    async def _answer(self, item: Request | InputError) -> Scores | VpRayError:
-        return item if isinstance(item, InputError) else await self._together(item)
+    async def _attempts(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        for attempt in range(self._settings.attempts):
+            try:
+                return await send()
+            except BackPressureError:
+                raise ServiceError(Kind.OVERLOADED, "too many requests wait", "Ask again in a second.") from None
+            except LOST:
+                await asyncio.sleep(WAIT_SECONDS[min(attempt, len(WAIT_SECONDS) - 1)])
+            except RayTaskError as error:
+                if isinstance(error.cause, VpRayError):
+                    raise error.cause from None
+                raise
+        raise ServiceError(
+            Kind.LOST, f"the request was lost {self._settings.attempts} times", "Ask again; look at the Serve logs."
+        )
 
 
-def _failed(code: int, error: VpRayError) -> Response:
-    return JSONResponse({"error": {"type": type(error).__name__, "message": str(error)}}, status_code=code)
+@serve.ingress()
+class RewardGateway:
+    """Takes HTTP requests, checks and decodes them on threads, and asks the replicas."""
+
+    def __init__(self, scorers: DeploymentHandle, models: tuple[str, ...], settings: dict[str, Any]) -> None:
+        self._settings = ServiceSettings.model_validate(settings)
+        self._scorers, self._host = Scorers(scorers, models, self._settings), proxy_host()
+        self._token = read_token(self._settings)
+        check_open(self._host, self._token)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        access = Access(self._token, is_loopback(self._host))
+        settings = self._settings
+        return create_api(self._scorers, settings.limits, access, RewardMetrics(), settings.decoding_threads)
+
+
+def read_token(settings: ServiceSettings) -> str | None:
+    """The bearer token out of this process's environment; raises `SettingsError` for one that is named but not set."""
+    if settings.token_env is None:
+        return None
+    token = os.environ.get(settings.token_env, "")
+    if not token:
+        raise SettingsError(
+            f"the environment variable {settings.token_env} is not set", "Set it to a secret.", "token_env"
+        )
+    return token
 
 
 def application(arguments: dict[str, Any]) -> serve.Application:
-    """The application of a Serve configuration file: `args` holds `checkpoint` and, at will, keys of `service`.
-
-    Raises `SettingsError` for a key that does not exist.
+    """The application of a Serve configuration file: `args` holds `checkpoint`, or `models` with a checkpoint for each
+    id, and at will keys of `service`. Raises `SettingsError` for a key that does not exist.
     """
     values = dict(arguments)
-    checkpoint = str(values.pop("checkpoint", ""))
-    return _bound(checkpoint, ServiceSettings.load(values, "args"))
+    named = values.pop("models", None)
+    models = {str(key): str(place) for key, place in named.items()} if named else {}
+    if "checkpoint" in values:
+        models = {"vp-score": str(values.pop("checkpoint")), **models}
+    if not models:
+        raise SettingsError("there is no model to serve", "Give 'checkpoint' or 'models'.", "args")
+    return _bound(models, ServiceSettings.load(values, "args"), http=True)
 
 
-def _bound(checkpoint: str, settings: ServiceSettings) -> serve.Application:
-    scaling = {"min_replicas": settings.min_replicas, "max_replicas": settings.max_replicas}
+def _bound(models: Mapping[str, str], settings: ServiceSettings, http: bool) -> serve.Application:
+    scaling = {
+        "min_replicas": settings.min_replicas,
+        "max_replicas": settings.max_replicas,
+        "initial_replicas": settings.min_replicas,
+        "target_ongoing_requests": settings.target_ongoing_requests or 2.0 * settings.max_batch_images,
+        "upscale_delay_s": settings.scale_up_seconds,
+        "look_back_period_s": max(1.0, settings.scale_up_seconds),
+        "metrics_interval_s": min(10.0, max(0.5, settings.scale_up_seconds / 2)),
+        "downscale_delay_s": settings.scale_down_seconds,
+    }
     resources = {"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica}
-    deployment = serve.deployment(
-        name=_DEPLOYMENT,
-        autoscaling_config={**scaling, "initial_replicas": settings.min_replicas},
+    values = settings.model_dump(mode="json")
+    scorers = serve.deployment(
+        name=SCORERS,
+        autoscaling_config=scaling,
         # Batches fill only from requests that a replica holds; Serve's own limit of 5 would starve them.
-        max_ongoing_requests=4 * settings.max_batch_requests,
+        max_ongoing_requests=max(16, 4 * settings.max_batch_images),
+        max_queued_requests=settings.max_waiting_requests,
         ray_actor_options={**resources, **({"label_selector": settings.labels} if settings.labels else {})},
         health_check_period_s=5,
         health_check_timeout_s=30,
-    )(RewardService)
-    return deployment.bind(checkpoint, settings.model_dump(mode="json"))
+    )(RewardService).bind(dict(models), values)
+    if not http:
+        return scorers
+    gateways = serve.deployment(
+        name=_GATEWAYS,
+        num_replicas=settings.gateways,
+        max_ongoing_requests=settings.max_waiting_requests,
+        # It runs beside the proxy, whose node may have no CPU to give: what it takes is set by its decoding threads.
+        ray_actor_options={"num_cpus": 0},
+    )(RewardGateway)
+    return gateways.bind(scorers, tuple(models), values)
 
 
-def deploy(checkpoint: str, settings: ServiceSettings, app_name: str, route: str | None = None) -> None:
-    """Starts the application and waits until it scores; without a route it takes no HTTP.
+def deploy(models: Mapping[str, str], settings: ServiceSettings, app_name: str, route: str | None = None) -> None:
+    """Starts the application and waits until its first model scores; without a route it takes no HTTP.
 
     Raises `ClusterError` when no replica came up.
     """
     try:
-        handle = serve.run(_bound(checkpoint, settings), name=app_name, route_prefix=route)
-        handle.aspects.remote().result(timeout_s=_START_SECONDS)
+        serve.run(_bound(models, settings, route is not None), name=app_name, route_prefix=route)
+        serve.get_deployment_handle(SCORERS, app_name).aspects.remote().result(timeout_s=_START_SECONDS)
     except (RuntimeError, TimeoutError) as error:
-        _remove(app_name)
+        remove_app(app_name)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClusterError(
-            f"the reward service did not start ({reason})", "Look at the Serve logs.", checkpoint
-        ) from error
+        where = ", ".join(models.values())
+        raise ClusterError(f"the reward service did not start ({reason})", "Look at the Serve logs.", where) from error
 
 
 @contextmanager
-def running_service(checkpoint: str, settings: ServiceSettings) -> Iterator[str]:
-    """The name of an application that serves the checkpoint over handles, and that is deleted with the context.
+def running_service(checkpoint: str | Mapping[str, str], settings: ServiceSettings) -> Iterator[str]:
+    """The name of an application that serves a checkpoint, or several by their ids, over handles; it is deleted with
+    the context.
 
-    Ray must be connected. The checkpoint is read once before, so that a broken one is told here and not by a replica.
+    Ray must be connected. Each checkpoint is read once before, so that a broken one is told here and not by a replica.
     """
-    VPScore.from_pretrained(checkpoint)
+    models = {"vp-score": checkpoint} if isinstance(checkpoint, str) else dict(checkpoint)
+    _check_models(models)
     name = f"vp-score-{uuid.uuid4().hex[:8]}"
-    _start_serve(http_port=None)
+    start_serve(None)
     try:
-        deploy(checkpoint, settings, name)
+        deploy(models, settings, name)
         yield name
     finally:
-        _remove(name)
+        remove_app(name)
 
 
-def _remove(app_name: str) -> None:
-    # A handle reports to the controller from a thread, and that thread would start a Ray of its own once this process
-    # has left the cluster.
-    with suppress(RayServeException):
-        serve.get_app_handle(app_name).shutdown()
-    serve.delete(app_name)
+def _check_models(models: Mapping[str, str]) -> None:
+    for name, checkpoint in models.items():
+        try:
+            load_scorer(checkpoint)
+        except CheckpointError as error:
+            if len(models) == 1:
+                raise
+            raise CheckpointError(f"model '{name}': {error.problem}", error.remedy, error.where) from None
 
 
-def _start_serve(http_port: int | None) -> None:
-    logging.getLogger(SERVE_LOGGER_NAME).setLevel(logging.WARNING)
-    if http_port is None:
-        serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-        return
-    serve.start(http_options={"host": _LOOPBACK, "port": http_port}, logging_config={"log_level": "WARNING"})
+@contextmanager
+def served_over_http(
+    models: Mapping[str, str], settings: ServiceSettings, host: str = LOOPBACK, port: int = 8000
+) -> Iterator[str]:
+    """The address of an application that serves models by their ids over HTTP; it is deleted with the context.
+
+    Ray must be connected. Raises `SettingsError` for an address beyond this machine without a token.
+    """
+    check_open(host, read_token(settings))
+    _check_models(models)
+    start_serve((host, port))
+    name = f"vp-score-{uuid.uuid4().hex[:8]}"
+    try:
+        deploy(models, settings, name, route="/")
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        remove_app(name)
 
 
 def serve_forever(
-    checkpoint: str, settings: ServiceSettings, port: int, ray_settings: RaySettings | None = None
+    models: Mapping[str, str],
+    settings: ServiceSettings,
+    host: str,
+    port: int,
+    tell: Callable[[str], object],
+    ray_settings: RaySettings | None = None,
 ) -> None:
-    """Serves the checkpoint over HTTP on loopback until Ctrl-C."""
-    VPScore.from_pretrained(checkpoint)
-    with connect(ray_settings or RaySettings()):
-        _start_serve(port)
-        name = f"vp-score-{uuid.uuid4().hex[:8]}"
-        try:
-            deploy(checkpoint, settings, name, route="/")
-            print(f"VP-Score at http://{_LOOPBACK}:{port}/v1/score (Ctrl-C ends it)", flush=True)
-            while True:
-                time.sleep(3600)
-        finally:
-            _remove(name)
+    """Serves models over HTTP until Ctrl-C."""
+    check_open(host, read_token(settings))
+    with connect(ray_settings or RaySettings()), served_over_http(models, settings, host, port) as address:
+        tell(f"{', '.join(models)} at {address}/v1/score, a page at {address}/, the reference at {address}/docs")
+        tell("Ctrl-C ends it.")
+        while True:
+            time.sleep(3600)
