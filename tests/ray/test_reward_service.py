@@ -20,6 +20,7 @@ from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.rewards import SCORERS, ServeRewards
 from vp_ray.errors import ClusterError, SettingsError, VpRayError
+from vp_ray.models.http_rewards import HttpRewards
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.config import ServiceLimits, ServiceSettings
 from vp_ray.reward.service import application, served_over_http
@@ -72,8 +73,9 @@ def app_name() -> str:
     return name
 
 
-def replicas() -> list[dict[str, str]]:
-    return [actor for actor in ray.util.list_named_actors(all_namespaces=True) if SCORERS in actor["name"]]
+def replicas(deployment: str = SCORERS) -> list[dict[str, str]]:
+    actors: list[dict[str, str]] = ray.util.list_named_actors(all_namespaces=True)
+    return [actor for actor in actors if f"#{deployment}#" in actor["name"]]
 
 
 def kill(replica: dict[str, str]) -> None:
@@ -121,6 +123,19 @@ def test_a_replica_that_is_killed_under_load_fails_no_client(url: str, models: d
         for future in work:
             future.result(180)
     assert killed.is_set()
+
+
+def test_a_gateway_that_is_killed_fails_no_client_that_asks_again(
+    url: str, models: dict[str, tuple[str, VPScore]]
+) -> None:
+    model, images, prompts = models["ours"][1], pictures(8, 3), ["a red circle"] * 8
+    rewards = HttpRewards(url, attempts=8)
+    pending = [rewards.request(images, prompts) for _ in range(12)]
+    (gateway,) = replicas("RewardGateway")
+    kill(gateway)
+    pending += [rewards.request(images, prompts) for _ in range(4)]
+    for answer in pending:
+        np.testing.assert_allclose(answer.result(120), model.score(images, prompts), atol=1e-5)
 
 
 def test_models_are_told_apart_and_a_replica_keeps_two_at_most(

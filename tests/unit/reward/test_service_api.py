@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.local_service import Counts, LocalBackend, ask, ask_json, base64_of, encoded, form, scores_of, serving
 from tests.unit.reward.test_scoring import Picky
 from vp_ray.errors import InputError, RewardError
+from vp_ray.models.http_rewards import HttpRewards
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.api import Access
 from vp_ray.reward.bodies import form_parts, read_body
@@ -321,3 +322,24 @@ def test_forms_with_other_fields_are_refused(parts: list[tuple[str, bytes]], sai
     body, content = form(parts)
     with pytest.raises(ServiceError, match=said):
         read_body(content, body, LIMITS)
+
+
+def test_rewards_over_http_are_those_of_the_class_and_errors_name_their_cause(url: str, model: VPScore) -> None:
+    rewards, images = HttpRewards(url), pictures(4, seed=9)
+    assert rewards.aspects == model.aspects
+    pending = [rewards.request(images[:count], ["a red circle"] * count) for count in (4, 1, 3)]
+    for count, answer in zip((4, 1, 3), pending, strict=True):
+        wanted = model.score(images[:count], ["a red circle"] * count)
+        np.testing.assert_allclose(answer.result(60), wanted, atol=1e-5)
+    with pytest.raises(RewardError, match="image 1 of the batch got no score"):
+        HttpRewards(url, model="picky").request(images[:2], ["a", "odd"]).result(60)
+    with pytest.raises(RewardError, match="the request has 9 images"):
+        rewards.request(pictures(9), ["a"] * 9).result(60)
+    with pytest.raises(RewardError, match="has no model 'nobody'"):
+        HttpRewards(url, model="nobody")
+    with pytest.raises(InputError, match="2 prompts do not fit"):
+        rewards.request(images[:1], ["a", "b"])
+    with pytest.raises(RewardError, match="did not answer in 2 attempts"):
+        HttpRewards("http://127.0.0.1:9", attempts=2)
+    with pytest.raises(InputError, match="no address"):
+        HttpRewards("localhost")

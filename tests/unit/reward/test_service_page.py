@@ -160,7 +160,7 @@ def test_where_a_token_is_needed_the_page_asks_for_it(model: VPScore, files: tup
         tab.until("!document.querySelector('#tokens').hidden")
         write(tab, "a red circle")
         drop(tab, files[1][:1])
-        tab.until("document.querySelector('#status').textContent.startsWith('the token is missing or wrong')")
+        tab.until("document.querySelector('#status').textContent.startsWith('The token is missing or wrong')")
         tab.run("document.querySelector('#token').value = 's3cret'; document.querySelector('#send').click()")
         tab.until("document.querySelectorAll('output').length === 5")
         assert [text for text in tab.complaints if "401" not in text] == []

@@ -19,6 +19,10 @@ function made(tag, className, text) {
   return element;
 }
 
+function sentence(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
 function take(files) {
   const chosen = [...files].filter((file) => file.type.startsWith("image/"));
   if (!chosen.length) return say("That is no image.", true);
@@ -40,7 +44,7 @@ async function answerOf(response) {
   const type = response.headers.get("Content-Type") || "";
   const body = type.startsWith("application/json") ? await response.json() : {};
   if (response.ok) return body;
-  throw new Error(body.error ? body.error.message : `The service answered ${response.status}.`);
+  throw new Error(body.error ? sentence(body.error.message) : `The service answered ${response.status}.`);
 }
 
 async function score() {
@@ -82,10 +86,11 @@ function card(image, result, scale) {
   const picture = made("img");
   picture.alt = "";
   picture.addEventListener("load", () => figure.classList.toggle("small", picture.naturalWidth < 144), { once: true });
+  picture.addEventListener("error", () => picture.remove(), { once: true });
   picture.src = image.address;
   left.append(picture, made("figcaption", "", image.file.name));
   figure.append(left);
-  if (result && result.error) figure.append(made("p", "caution", result.error.message));
+  if (result && result.error) figure.append(made("p", "caution", sentence(result.error.message)));
   if (result && result.scores) figure.append(bars(result.scores, scale));
   return figure;
 }
@@ -95,9 +100,8 @@ function bars(scores, scale) {
   const names = Object.keys(scores).sort((a, b) => (b === "overall") - (a === "overall"));
   names.forEach((name) => {
     const row = made("div", name === "overall" ? "bar first" : "bar");
-    const words = name.replaceAll("_", " ");
     row.append(
-      made("span", "", words.charAt(0).toUpperCase() + words.slice(1)),
+      made("span", "", sentence(name.replaceAll("_", " "))),
       track(scores[name], scale),
       made("output", "", scores[name].toFixed(2).replace("-", "\u2212")),
     );
