@@ -2,7 +2,9 @@
 
 A client sends one image of 224 px at a time and waits for its scores. Rounds of the class in process, of handles and of
 HTTP alternate. The handle clients are 16 threads of this process; the HTTP clients, 16 threads of a process of their
-own, send PNG files that were encoded before. One replica with one thread, one gateway and Serve's proxy share the cores
+own, send PNG files that were encoded before. The class in process runs in a Ray worker too: Ray gives its workers a low
+priority, which on a busy machine would otherwise be measured instead of the service. Rates are slopes of the steady
+state, after two seconds. One replica with one thread, one gateway and Serve's proxy share the cores
 with the clients, so that what they take of a core counts as overhead. Latency is added over the time that the class
 needs for the batches that a client must wait for: with 16 clients and batches of 8, two.
 """
@@ -36,30 +38,51 @@ from vp_ray.reward.config import ServiceSettings
 from vp_ray.reward.service import served_over_http
 
 ROUNDS, CLIENTS, BATCH, SECONDS, PORT = 5, 16, 8, 8.0, 18471
+WARM_SECONDS = 2.0
 
 
 def clients(send: Callable[[int], None], seconds: float) -> tuple[float, list[float]]:
-    """Images a second of all clients, one image a request, and the seconds of each request."""
-    stop, waits, lock = threading.Event(), [], threading.Lock()
+    """Images a second of all clients, one image a request, and the seconds of each request, after the warm-up."""
+    stop, requests, lock = threading.Event(), [], threading.Lock()
 
     def client(number: int) -> None:
         mine = []
         while not stop.is_set():
             began = time.monotonic()
             send(number)
-            mine.append(time.monotonic() - began)
+            mine.append((time.monotonic(), time.monotonic() - began))
         with lock:
-            waits.extend(mine)
+            requests.extend(mine)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
     began = time.monotonic()
     for thread in threads:
         thread.start()
-    time.sleep(seconds)
+    time.sleep(WARM_SECONDS + seconds)
     stop.set()
     for thread in threads:
         thread.join()
-    return len(waits) / (time.monotonic() - began), waits
+    steady = sorted(one for one in requests if WARM_SECONDS <= one[0] - began <= WARM_SECONDS + seconds)
+    slope = np.polyfit([end for end, _ in steady], np.arange(len(steady)), 1)[0]
+    return float(slope), [wait for _, wait in steady]
+
+
+class InProcess:
+    """The class alone, in a process of its own."""
+
+    def __init__(self, folder: str, images: "np.ndarray", prompts: list[str]) -> None:
+        torch.set_num_threads(1)
+        self._model, self._images, self._prompts = VPScore.from_pretrained(folder), images, prompts
+
+    def measure(self) -> tuple[float, float]:
+        """Images a second and seconds of a batch."""
+        count, began = 0, time.monotonic()
+        while time.monotonic() - began < SECONDS:
+            rows = slice(count % CLIENTS, count % CLIENTS + BATCH)
+            self._model.score(self._images[rows], self._prompts[rows])
+            count += BATCH
+        seconds = time.monotonic() - began
+        return count / seconds, seconds * BATCH / count
 
 
 def http_clients(folder: str) -> None:
@@ -95,22 +118,15 @@ def measure() -> None:
         scorer(vision_layers=12, text_layers=6).save_pretrained(folder)
         for number, image in enumerate(images):
             Image.fromarray(image).save(f"{folder}/{number:02d}.png")
-        model = VPScore.from_pretrained(folder)
-
-        def in_process() -> tuple[float, float]:
-            """Images a second and seconds of a batch."""
-            count, began = 0, time.monotonic()
-            while time.monotonic() - began < SECONDS:
-                first = count % CLIENTS
-                model.score(images[first : first + BATCH], prompts[first : first + BATCH])
-                count += BATCH
-            seconds = time.monotonic() - began
-            return count / seconds, seconds * BATCH / count
-
         settings = ServiceSettings(max_batch_images=BATCH)
         with connect(RaySettings()), served_over_http({"vp-score": folder}, settings, port=PORT):
             (app,) = ray.serve.status().applications
-            rewards = ServeRewards(app, model.aspects)
+            rewards = ServeRewards(app)
+            bare = ray.remote(num_cpus=0)(InProcess).remote(folder, images, prompts)
+
+            def in_process() -> tuple[float, float]:
+                found: tuple[float, float] = ray.get(bare.measure.remote())
+                return found
 
             def by_handle(number: int) -> None:
                 rewards.request(images[number : number + 1], prompts[number : number + 1]).result()
