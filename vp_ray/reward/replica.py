@@ -22,6 +22,7 @@ from vp_ray.reward.api import Watch
 from vp_ray.reward.batching import Batcher, Pass
 from vp_ray.reward.config import ServiceSettings
 from vp_ray.reward.failures import Kind, ServiceError, kind_of
+from vp_ray.reward.memory import keep_freed_memory
 from vp_ray.reward.scoring import Answer, fitted, rows_of
 
 _SWITCH_SECONDS: Final = 0.0005
@@ -40,6 +41,7 @@ class Replica:
         passes: Callable[[Pass], None],
     ) -> None:
         sys.setswitchinterval(_SWITCH_SECONDS)
+        keep_freed_memory()
         torch.set_num_threads(settings.threads_per_replica)
         self._models, self._load, self._settings, self._watch = models, load, settings, watch
         self._threads = ThreadPoolExecutor(2, "fit")
