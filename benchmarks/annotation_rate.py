@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from judged import SECONDS, SERVERS, pictures, share, small_run, stats, watched
+from judged import SECONDS, SERVERS, pictures, refused_at, share, small_run, stats, watched
 from ray.cluster_utils import Cluster
 from runs import print_figure
 
@@ -81,7 +81,7 @@ def measure(name: str, settings: list[tuple[float, str]]) -> list[dict[str, Any]
                     "refused": last["rate_limited"] / last["requests"],
                 }
             )
-            print(found[-1], file=sys.stderr, flush=True)
+            print({**found[-1], "refused_at": refused_at(samples[url])}, file=sys.stderr, flush=True)
         return found
 
 

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,14 @@ def watched(urls: Sequence[str]) -> Iterator[dict[str, Samples]]:
     finally:
         ended.set()
         watcher.join()
+
+
+def refused_at(samples: Samples) -> list[float]:
+    """Seconds from the first request on at which answers of 429 had come, at most the first ten."""
+    first = next(time for time, found in samples if found["admitted"])
+    steps = pairwise(samples)
+    times = [round(now[0] - first, 1) for before, now in steps if now[1]["rate_limited"] > before[1]["rate_limited"]]
+    return times[:10]
 
 
 def share(samples: Samples, kind: str, limit: int, warm_up: float = WARM_UP_SECONDS) -> float:
