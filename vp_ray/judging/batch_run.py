@@ -156,6 +156,9 @@ class BatchRun(Generic[Item]):
         """Asks for the state of each batch, and collects those that ended."""
         for record in self.book.open:
             batch = await self._wire.retrieve(record)
+            if batch is None:
+                await self._forget(record)
+                continue
             counts = batch.request_counts
             self._done_there[record.name] = counts.completed + counts.failed if counts else 0
             if batch.status in ("completed", "expired", "cancelled"):
@@ -224,14 +227,19 @@ class BatchRun(Generic[Item]):
         batch = await self._wire.create(record, recovering)
         if batch is None:
             # The file is gone and no batch has it: nothing was asked.
-            self._pending.extend(record.tokens)
-            self._courses |= {key: record.course(key) for key in record.courses}
-            await asyncio.to_thread(self.book.forget, record)
+            await self._forget(record)
             return
         record.batch_id, record.state = batch.id, "open"
         await asyncio.to_thread(self.book.write, record)
         self.counts["batches"] += not recovering
         self.counts["requests"] += 0 if recovering else len(record.tokens)
+
+    async def _forget(self, record: BatchRecord) -> None:
+        """Takes back the requests of a batch that nobody will answer."""
+        known = self._known.get(record.batch_id or "", ())
+        self._pending.extend(key for key in record.tokens if key not in known)
+        self._courses |= {key: record.course(key) for key in record.courses}
+        await asyncio.to_thread(self.book.forget, record)
 
     async def _collect(self, record: BatchRecord, batch: Batch) -> None:
         outcomes: dict[str, Reply | Failure | None] = {}

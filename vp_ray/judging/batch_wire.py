@@ -14,7 +14,7 @@ from openai.types import Batch
 from vp_ray.errors import AnnotatorError
 from vp_ray.judging.batch_book import BatchRecord
 from vp_ray.judging.client import Failure, failure_of_error, uses_responses
-from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.config import EMBEDDED, AnnotatorSettings
 from vp_ray.judging.interview import backoff_seconds
 
 Result = TypeVar("Result")
@@ -74,11 +74,16 @@ class BatchWire:
                 return None
         return None
 
-    async def retrieve(self, record: BatchRecord) -> Batch:
-        """The state of a batch; raises `AnnotatorError` where the provider does not know it."""
+    async def retrieve(self, record: BatchRecord) -> Batch | None:
+        """The state of a batch; None where it ended with the embedded judge of a run before.
+
+        Raises `AnnotatorError` where any other provider does not know it.
+        """
         try:
             return await self._patiently(lambda: self._client.batches.retrieve(record.batch_id or ""), True)
         except openai.NotFoundError:
+            if self._settings.base_url == EMBEDDED:
+                return None
             raise AnnotatorError(
                 f"the annotator '{self._settings.name}' knows no batch '{record.batch_id}' at {self._client.base_url}",
                 f"Use the key of the project that sent it; if it is lost, delete batches/{record.name}.json of the "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from dataclasses import dataclass, field
 from email import policy
 from email.parser import BytesParser
@@ -57,6 +58,8 @@ class BatchDesk:
         self._service, self._settings = service, service.settings.batches
         self._seed = service.settings.seed
         self._numbers = count(1)
+        self._life = uuid.uuid4().hex[:8]
+        """Part of every id, since a judge that is started again counts from 1 again."""
         self._files: dict[str, tuple[dict[str, Any], bytes]] = {}
         self._batches: dict[str, _Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +70,7 @@ class BatchDesk:
             message = f"The file has {len(data)} bytes, more than {self._settings.max_megabytes:g} MB"
             raise RequestError(message, "file_too_large", "file", 413)
         fields: dict[str, Any] = {
-            "id": f"file-{next(self._numbers)}",
+            "id": f"file-{self._life}{next(self._numbers)}",
             "object": "file",
             "bytes": len(data),
             "created_at": int(time.time()),
@@ -103,7 +106,7 @@ class BatchDesk:
         now = int(time.time())
         number = next(self._numbers)
         fields: dict[str, Any] = {
-            "id": f"batch_{number}",
+            "id": f"batch_{self._life}{number}",
             "object": "batch",
             "endpoint": ENDPOINT,
             "input_file_id": asked["input_file_id"],

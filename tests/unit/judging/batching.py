@@ -5,8 +5,9 @@ python -m tests.unit.judging.batching URL FOLDER GROUPS
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.unit.judging.conftest import annotator, make_questions
@@ -16,11 +17,23 @@ from vp_ray.judging.batch_run import BatchRun, Purse
 from vp_ray.judging.config import AnnotatorSettings
 from vp_ray.judging.forms import JudgementForm
 from vp_ray.judging.ledger import answered, spent_usd
+from vp_ray.judging.parsing import UnreadableReplyError
 from vp_ray.judging.requests import Question
 from vp_ray.judging.rubric import Rubric
 from vp_ray.storage import Folder
 
 DOLLAR = {"request_usd_per_million_tokens": 1000.0, "reply_usd_per_million_tokens": 1000.0}
+
+
+class StrictForm(JudgementForm):
+    """Reads JSON and nothing else, so that the judge's malformed replies are asked for once more."""
+
+    def read(self, item: Question, text: str) -> Mapping[str, Any]:
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise UnreadableReplyError(f"the reply is not valid JSON: {error}") from None
+        return super().read(item, text)
 
 
 def batcher(**changes: Any) -> AnnotatorSettings:
@@ -39,7 +52,7 @@ def office(
     by_key = {question.judgement_id: question for question in questions}
     book = BatchBook(folder / "batches", settings.name)
     purse = Purse(budget_usd, spent_usd(ledger), [book])
-    form = JudgementForm(settings, Rubric.load("visionprefer"))
+    form = StrictForm(settings, Rubric.load("visionprefer"))
     run = BatchRun(settings, url, form, book, purse, by_key.__getitem__, by_key.__getitem__, collected_keys(ledger))
     done = answered(ledger)
     purse.spent_usd += run.plan([key for key in by_key if key not in done])

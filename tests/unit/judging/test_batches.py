@@ -21,6 +21,8 @@ from tests.unit.judging.conftest import JudgeAt, annotator, make_questions, open
 from vp_ray.errors import AnnotatorError, BudgetError
 from vp_ray.judging.ledger import answered, ledger_rows, read_ledger, spent_usd
 from vp_ray.judging.rubric import Rubric
+from vp_ray.shapeworld.config import JudgeSettings
+from vp_ray.shapeworld.judge_server import running_judge
 from vp_ray.storage import Folder
 
 REPOSITORY = Path(__file__).parents[3]
@@ -91,14 +93,14 @@ def test_expired_and_failed_requests_are_sent_again_and_then_get_a_status(
 def test_unreadable_answers_are_asked_again_with_the_error_and_all_is_paid_for(
     judge_at: JudgeAt, rubric: Rubric, tmp_path: Path
 ) -> None:
-    url = judge_at(faults={"malformed": 0.4, "refused": 0.1, "truncated": 0.1, "content_filtered": 0.1}, seed=5)
+    url = judge_at(faults={"malformed": 0.5, "refused": 0.1, "truncated": 0.1, "content_filtered": 0.1}, seed=5)
     settings = batcher()
-    desk, run = office(settings, url, make_questions(15, settings, rubric), Folder.at(tmp_path))
+    desk, run = office(settings, url, make_questions(20, settings, rubric), Folder.at(tmp_path))
     desk.finish(silent)
     rows = rows_of(Folder.at(tmp_path))
-    assert set(Counter(row["status"] for row in rows)) == {
-        *("scored", "refused", "truncated", "content_filtered", "unreadable")
-    }
+    statuses = {"scored", "refused", "truncated", "content_filtered", "unreadable"}
+    assert {row["status"] for row in rows} == statuses
+    assert stats(url)["requests"] == sum(row["attempts"] for row in rows)
     again = [row for row in rows if row["attempts"] == 2]
     assert len(again) == run.counts["asked_again"]
     once = max(row["cost_usd"] for row in rows if row["attempts"] == 1)
@@ -207,11 +209,49 @@ def test_a_batch_whose_id_was_not_written_is_found_by_its_file_or_created_again(
     assert Counter(row["status"] for row in rows_of(folder)) == {"scored": 10}
 
 
+def test_batches_that_ended_with_the_embedded_judge_are_sent_again_and_others_are_asked_for(
+    judge_at: JudgeAt, rubric: Rubric, tmp_path: Path
+) -> None:
+    folder, settings = Folder.at(tmp_path), batcher()
+    questions = make_questions(3, settings, rubric)
+    with running_judge(JudgeSettings.load({"batches": {"seconds": 60}})) as url:
+        office(settings, url, questions, folder)[0].submit()
+    url = judge_at()
+    elsewhere = batcher(base_url=url)
+    with pytest.raises(AnnotatorError, match=r"knows no batch .*delete batches/judge-\w+\.json"):
+        office(elsewhere, url, questions, folder)[0].finish(silent)
+    office(settings, url, questions, folder)[0].finish(silent)
+    assert Counter(row["status"] for row in rows_of(folder)) == {"scored": 6}
+
+
+def test_an_interrupt_leaves_the_batches_running_and_the_next_start_collects_them(
+    judge_at: JudgeAt, rubric: Rubric, tmp_path: Path
+) -> None:
+    url, folder = judge_at(batches={"seconds": 1.5}), Folder.at(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.judging.batching", url, folder.uri, "3"],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while sum(record["state"] == "open" for record in records(folder)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert b"KeyboardInterrupt" in told
+    sent = {record["batch_id"] for record in records(folder)}
+    settings = batcher()
+    office(settings, url, make_questions(3, settings, rubric), folder)[0].finish(silent)
+    assert {record["batch_id"] for record in records(folder)} == sent
+    assert Counter(row["status"] for row in rows_of(folder)) == {"scored": 6}
+    assert stats(url)["requests"] == 6, "nothing was asked again"
+
+
 def test_kill_9_at_any_step_of_a_batch_loses_nothing_and_pays_for_nothing_twice(
     judge_at: JudgeAt, rubric: Rubric, tmp_path: Path
 ) -> None:
     url, folder, groups = judge_at(batches={"seconds": 0.6}, faults={"malformed": 0.1}), Folder.at(tmp_path), 10
-    before = stats(url)["bodies_judged"]
 
     def uploaded() -> bool:
         return any(name.endswith(".json") for name in (folder / "batches").names())
@@ -243,6 +283,6 @@ def test_kill_9_at_any_step_of_a_batch_loses_nothing_and_pays_for_nothing_twice(
     lines = Counter(row["judgement_id"] for row in ledger_rows(folder / "ledger"))
     assert set(lines.values()) == {1}
     seen = stats(url)
-    assert seen["bodies_judged"] - before == sum(row["status"] == "scored" for row in rows)
+    assert seen["requests"] == sum(row["attempts"] for row in rows), "each request was answered once and is counted"
     assert seen["bodies_judged_again"] == 0
     assert {record["state"] for record in records(folder)} == {"collected"}
