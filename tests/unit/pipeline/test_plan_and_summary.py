@@ -74,9 +74,7 @@ def test_a_new_run_is_all_to_do_and_counts_what_it_would_make(tmp_path: Path) ->
     assert lines["generate"].endswith("768 images by weak, strong")
     assert lines["annotate"].endswith("each group in 2 orders by judge")
     assert lines["rl"].endswith("12 epochs on 2 workers")
-    assert (
-        "tuned against base, judged by oracle; 256 prompts find a gain of 0.18 of its own spread" in lines["evaluate"]
-    )
+    assert "judged by oracle; 256 prompts find a gain of 0.18 standard deviations" in lines["evaluate"]
     assert not (tmp_path / "run").exists()
 
 
