@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from vp_ray.errors import InputError, SettingsError, VpRayError
+from vp_ray.score.command import score
 
 app = typer.Typer(
     name="vp-ray",
@@ -280,33 +281,7 @@ def serve(
     serve_forever(models, settings, host, port, typer.echo)
 
 
-@app.command()
-def score(
-    checkpoint: Annotated[str, typer.Argument(help="Directory of a VP-Score checkpoint.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    prompt: Annotated[str, typer.Option(help="The prompt that the images were made for.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Prints JSON lines.")] = False,
-) -> None:
-    """Scores images against a prompt, one column an aspect and overall."""
-    import json
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from vp_ray.models.reward import VPScore
-    from vp_ray.models.scoring import score_files
-
-    rows = score_files(VPScore.from_pretrained(checkpoint), images, prompt)
-    if as_json:
-        for row in rows:
-            typer.echo(json.dumps(row))
-        return
-    table = Table(box=None)
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "image" else "right")
-    for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+app.command()(score)
 
 
 @app.command()
