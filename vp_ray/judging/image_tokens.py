@@ -58,6 +58,10 @@ _RULES: Final[dict[str, _Rule]] = {
     "o3": _Tiled(75, 150),
     "gpt-4.1-mini": _Patches(1.62),
     "gpt-4.1-nano": _Patches(2.46),
+    "o4-mini": _Patches(1.72),
+    # As billed; the provider's guide had said 1.62 and 2.46.
+    "gpt-5-mini": _Patches(1.2),
+    "gpt-5-nano": _Patches(1.5),
     "gpt-5.2": _Patches(1.2),
     "gpt-5.4": _Patches(1.2),
     "gpt-5.5": _Patches(1.2),

@@ -40,6 +40,13 @@ _PRICES: Final = {
     "gpt-4.1": Price(2.00, 8.00, 0.50),
     "gpt-4.1-mini": Price(0.40, 1.60, 0.10),
     "gpt-4.1-nano": Price(0.10, 0.40, 0.025),
+    "gpt-5": Price(1.25, 10.00, 0.125),
+    "gpt-5-mini": Price(0.25, 2.00, 0.025),
+    "gpt-5-nano": Price(0.05, 0.40, 0.005),
+    "gpt-5.1": Price(1.25, 10.00, 0.125),
+    "gpt-5.2": Price(1.75, 14.00, 0.175),
+    "o3": Price(2.00, 8.00, 0.50),
+    "o4-mini": Price(1.10, 4.40, 0.275),
     "gpt-5.4-nano": Price(0.20, 1.25, 0.02),
     "omni-moderation": FREE,
 }
