@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/vp-ray demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

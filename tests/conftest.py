@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Ray writes a token below the home directory, and libraries write caches there: tests get a home of their own.
 os.environ["HOME"] = tempfile.mkdtemp(prefix="vp-home-")
@@ -24,11 +25,20 @@ torch.set_num_threads(1)
 atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes one runs all tests of a folder, since they share what is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FolderScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0].rpartition("/")[0]
+
+    return FolderScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one folder share what is made once, so one process runs them; GPU tests are skipped, out loud, without a
-    GPU."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+    """GPU tests are skipped, out loud, where there is no GPU."""
     if torch.cuda.is_available():
         return
     for item in items:
