@@ -123,11 +123,14 @@ def _rank(config: dict[str, Any]) -> None:
             trackers = [Gauges("rl", _name(run)), *trackers_of(settings, folder)]
             for tracker in trackers:
                 stack.callback(tracker.close)
-        common: dict[str, Any] = {"folder": folder, "trackers": trackers, "interrupted": preemption_noticed}
-        common["collective"] = collective
-        common["held_out"] = (
-            HeldOut(held_out, JoinedRewards(sources), _encoder(settings, run, device)) if held_out else None
-        )
+        watching = HeldOut(held_out, JoinedRewards(sources), _encoder(settings, run, device)) if held_out else None
+        common: dict[str, Any] = {
+            "held_out": watching,
+            "collective": collective,
+            "folder": folder,
+            "trackers": trackers,
+            "interrupted": preemption_noticed,
+        }
         if settings.asks_the_service:
             rewards, _ = joined(settings, sources)
             train(settings, policy, engine, rewards=rewards, prompts=prompts, **common)
