@@ -88,6 +88,10 @@ class TorchEngine:
         self.updates += 1
         return True
 
+    def save_weights(self, folder: Path) -> None:
+        """Writes the trainable weights alone, as `save` does."""
+        write_state(folder, EngineState(dict(self._parameters), {}, self.updates))
+
     def save(self, folder: Path) -> None:
         """Writes trainable weights, moments and the number of updates."""
         _whole_updates(self._micro_step, folder)
@@ -196,9 +200,19 @@ class DeepSpeedEngine:
             self.updates += 1
         return complete
 
+    def _between_updates(self, folder: Path) -> None:
+        _whole_updates(self._engine.micro_steps % self._engine.gradient_accumulation_steps(), folder)
+
+    def save_weights(self, folder: Path) -> None:
+        """Writes the trainable weights alone, whole, from rank 0; every rank calls it."""
+        weights = {name: self._whole(parameter) for name, parameter in self._parameters.items()}
+        if torch.distributed.get_rank() == 0:
+            write_state(folder, EngineState(weights, {}, self.updates))
+        torch.distributed.barrier()
+
     def save(self, folder: Path) -> None:
         """Writes trainable weights, moments and the number of updates, whole, from rank 0; every rank calls it."""
-        _whole_updates(self._engine.micro_steps % self._engine.gradient_accumulation_steps(), folder)
+        self._between_updates(folder)
         weights = {name: self._whole(parameter) for name, parameter in self._parameters.items()}
         moments = {
             kind: {name: self._whole(parameter, key) for name, parameter in self._parameters.items()}

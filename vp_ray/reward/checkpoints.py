@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from vp_ray.distributed.engine_state import EngineState, trainable_parameters, write_state
 from vp_ray.errors import CheckpointError
@@ -21,6 +22,14 @@ _PLACE: Final = "checkpoints"
 _AVERAGES: Final = "averages.safetensors"
 _KEPT: Final = 2
 _NAME = re.compile(r"update_(\d+)")
+
+
+class WeightsEngine(Engine, Protocol):
+    """An engine that can write its weights without the rest."""
+
+    def save_weights(self, folder: Path) -> None:
+        """Writes the trainable weights, whole; every rank calls it."""
+        ...
 
 
 @dataclass(slots=True)
@@ -91,7 +100,11 @@ def load_newest(folder: Folder, engine: Engine, averages: AveragedWeights | None
 
 
 def save_best(
-    folder: Folder, state: TrainingState, engine: Engine, collective: Collective, averages: AveragedWeights | None
+    folder: Folder,
+    state: TrainingState,
+    engine: WeightsEngine,
+    collective: Collective,
+    averages: AveragedWeights | None,
 ) -> None:
     """Writes the best weights so far to `best/update_NNNNN`; the state that names them follows with a checkpoint."""
     place = folder / BEST / f"update_{state.best_update:05d}"
@@ -99,7 +112,7 @@ def save_best(
         place.make()
     collective.barrier()
     if averages is None:
-        engine.save(place.local_path)
+        engine.save_weights(place.local_path)
     elif collective.rank == 0:
         # The engine's own copies of the weights are not the averages, which the module has at this moment.
         write_state(place.local_path, EngineState(dict(trainable_parameters(engine.module)), {}, state.update))

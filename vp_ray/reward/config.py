@@ -107,6 +107,10 @@ class RewardSettings(Settings):
     curve over training-set size takes shares. Their checkpoints are `reward/variants/NAME/checkpoint`."""
     workers: WorkerSettings = WorkerSettings()
     """The Ray Train workers; their number and ZeRO stage may change when a training goes on."""
+    sharded_checkpoints: bool = False
+    """At ZeRO stage 3 each rank writes its own part of a checkpoint, for models whose whole state is too large for one
+    rank; another number of ranks goes on by DeepSpeed's universal checkpoint. These files are pickles: keep the run
+    where nobody else can write."""
     seed: int = 0
     """Changes the head's first weights, the order of the groups and the choice of the validation prompts."""
 
@@ -130,6 +134,8 @@ class RewardSettings(Settings):
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
                 raise ValueError(f"the variant '{name}' cannot name a folder; use letters, digits, '-', '_' and '.'")
             self.variant(name)
+        if self.sharded_checkpoints and self.workers.zero_stage != 3:
+            raise ValueError("sharded_checkpoints has no effect below workers.zero_stage 3")
         if self.ema_decay is not None and self.workers.zero_stage == 3:
             raise ValueError("ema_decay needs whole weights on each rank; set workers.zero_stage to 2 or less")
         return self

@@ -10,7 +10,8 @@ import torch
 
 from vp_ray.distributed.collectives import TorchCollective
 from vp_ray.distributed.engine_state import read_state, trainable_parameters
-from vp_ray.distributed.engines import DeepSpeedEngine
+from vp_ray.distributed.engines import DeepSpeedEngine, Schedule
+from vp_ray.distributed.sharded_engine import ShardedEngine
 from vp_ray.distributed.train import device_of_rank, run_workers
 from vp_ray.ids import seed_from
 from vp_ray.models.backbones import backbone_preparation
@@ -133,15 +134,16 @@ def _rank(config: dict[str, Any]) -> None:
     device = device_of_rank(settings.workers)
     collective = TorchCollective(device)
     forward = new_forward(settings, model, device, run.stage("reward"), collective.world_size)
-    engine = DeepSpeedEngine(
-        model,
-        settings.optimizer,
-        settings.micro_batches,
-        rate_schedule(settings, total_updates(settings, len(training))),
-        zero_stage=settings.workers.zero_stage,
-        device=device,
-    )
+    schedule = rate_schedule(settings, total_updates(settings, len(training)))
+    engine = _engine(settings, model, device, schedule)
     train(settings, forward, engine, collective, data, Folder.at(config["folder"]))
+
+
+def _engine(settings: RewardSettings, model: VPScore, device: torch.device, schedule: Schedule) -> DeepSpeedEngine:
+    if settings.sharded_checkpoints:
+        return ShardedEngine(model, settings.optimizer, settings.micro_batches, schedule, device=device)
+    stage = settings.workers.zero_stage
+    return DeepSpeedEngine(model, settings.optimizer, settings.micro_batches, schedule, zero_stage=stage, device=device)
 
 
 def _seen(settings: RewardSettings, data: RewardData, fold: int) -> set[str]:

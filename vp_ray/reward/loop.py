@@ -12,8 +12,8 @@ import numpy as np
 
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.reward_config import weighted_mean
-from vp_ray.protocols import Collective, Engine
-from vp_ray.reward.checkpoints import BEST, TrainingState, load_newest, save, save_best
+from vp_ray.protocols import Collective
+from vp_ray.reward.checkpoints import BEST, TrainingState, WeightsEngine, load_newest, save, save_best
 from vp_ray.reward.config import RewardSettings
 from vp_ray.reward.data import Group, RewardData
 from vp_ray.reward.evaluation import judged_by_aspect, score_groups
@@ -26,7 +26,7 @@ from vp_ray.telemetry import JsonLines
 METRICS = "metrics.jsonl"
 
 
-class RewardEngine(Engine, Protocol):
+class RewardEngine(WeightsEngine, Protocol):
     """An engine that tells its learning rate."""
 
     @property
