@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test chaos check bench format clean
 
 demo: $(STAMP)
 	$(BIN)/vp-ray demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(PYTEST_ARGS)
+
+chaos: $(STAMP)
+	$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -29,6 +29,20 @@ def test_generation_runs_every_architecture() -> None:
     assert all(figure["value"] > 0 for figure in figures)
 
 
+def test_reinforcement_learning_runs_every_architecture_and_variant() -> None:
+    done = output_of("rl.py", "--tiny", "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    figures = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert {figure["name"] for figure in figures} >= {
+        f"rl_{architecture}_ddpo{variant}_images_per_gpu_hour"
+        for architecture in ("sd15", "sdxl")
+        for variant in ("", "_half_of_the_steps", "_checkpointing")
+    }
+    for figure in figures:
+        shares = [figure[f"{part}_share"] for part in ("sampling", "reward_wait", "update")]
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU")
 def test_without_a_gpu_it_says_so() -> None:
     done = output_of("generation.py")

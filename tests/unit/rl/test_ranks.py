@@ -1,4 +1,4 @@
-"""Two DeepSpeed ranks against one process of plain torch: the same images, the same rewards, the same weights."""
+"""Two and four DeepSpeed ranks against one process of plain torch: the same images, rewards and weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.unit.distributed.conftest import on_two_ranks
+from tests.unit.distributed.conftest import on_ranks
 from vp_ray.distributed.collectives import SingleProcess, TorchCollective
 from vp_ray.distributed.engines import DeepSpeedEngine, TorchEngine
 from vp_ray.errors import RewardError
@@ -23,7 +23,7 @@ from vp_ray.storage import Folder
 
 from .conftest import HELD_OUT, PROMPTS, Rewards, numbers_of, settings_of
 
-__all__ = ["on_two_ranks"]
+__all__ = ["on_ranks"]
 
 TOLERANCE = 1e-5
 # After the first update the weights agree to rounding only, and rounding may turn one level of one pixel, which moves
@@ -32,7 +32,11 @@ ONE_LEVEL = 1 / (3 * architectures.IMAGE_SIDE**2)
 
 
 def trained_on(collective: Collective, generator: Path, folder: Path, rewards: Rewards) -> None:
-    settings = settings_of(generator, samples_per_prompt=8, epochs=2, evaluate_every=1, keep="last")
+    # Adam moves a weight of hardly any gradient as far as any other; with this epsilon, rounding does not decide where.
+    optimizer = {"learning_rate": 3e-3, "epsilon": 1e-6}
+    settings = settings_of(
+        generator, samples_per_prompt=16, epochs=2, evaluate_every=1, keep="last", optimizer=optimizer
+    )
     policy = DiffusionPolicy.from_pretrained(settings.generator, settings.lora)
     count = micro_batches_per_update(settings, policy.steps(settings.steps, settings.eta), collective.world_size)
     engine_of = TorchEngine if collective.world_size == 1 else DeepSpeedEngine
@@ -49,34 +53,49 @@ def trained_on(collective: Collective, generator: Path, folder: Path, rewards: R
 
 
 def out_on_rank_1(number: int, scores: Scores) -> Scores:
-    if number == 4:
+    if number == 6:
         raise RewardError("the service does not answer")
     return scores
 
 
 def on_a_rank(rank: int, generator: Path, folder: Path) -> None:
-    trained_on(TorchCollective(), generator, folder / "two", Rewards())
+    collective = TorchCollective()
+    trained_on(collective, generator, folder / str(collective.world_size), Rewards())
+    if collective.world_size > 2:
+        return
     rewards = Rewards(out_on_rank_1) if rank == 1 else Rewards()
     expected = "does not answer" if rank == 1 else "another rank"
     with pytest.raises(RewardError, match=expected):
-        trained_on(TorchCollective(), generator, folder / "out", rewards)
+        trained_on(collective, generator, folder / "out", rewards)
 
 
-def test_two_ranks_learn_what_one_learns_and_stop_together(
-    tiny_pipeline: Path, tmp_path: Path, on_two_ranks: Callable[..., None]
-) -> None:
-    trained_on(SingleProcess(), tiny_pipeline, tmp_path / "one", Rewards())
-    on_two_ranks(on_a_rank, tiny_pipeline, tmp_path)
-    one, two = numbers_of(tmp_path / "one"), numbers_of(tmp_path / "two")
-    assert one[:1] == two[:1]
-    assert one[1]["reward_mean"] == two[1]["reward_mean"]
-    for ours, theirs in zip(two, one, strict=True):
+@pytest.fixture(scope="module")
+def trained(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory, on_ranks: Callable[..., None]) -> Path:
+    """A folder of trainings by one process and by two and four ranks, and of one that was left by its rewards."""
+    folder = tmp_path_factory.mktemp("ranks")
+    trained_on(SingleProcess(), tiny_pipeline, folder / "1", Rewards())
+    for ranks in (2, 4):
+        on_ranks(ranks, on_a_rank, tiny_pipeline, folder)
+    return folder
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_draw_the_images_of_one_process_and_learn_what_it_learns(trained: Path, ranks: int) -> None:
+    one, several = numbers_of(trained / "1"), numbers_of(trained / str(ranks))
+    assert one[:1] == several[:1]
+    assert one[1]["reward_mean"] == several[1]["reward_mean"]
+    for ours, theirs in zip(several, one, strict=True):
         assert ours.keys() == theirs.keys()
         for key, value in theirs.items():
             tolerance = ONE_LEVEL if key.startswith(("reward", "brightness", "contrast", "held_out")) else TOLERANCE
-            assert ours[key] == pytest.approx(value, rel=TOLERANCE, abs=tolerance), key
-    weights = [load_file(tmp_path / name / "adapter" / "pytorch_lora_weights.safetensors") for name in ("one", "two")]
+            # Steps of small deviation enlarge what rounding did to the weights, and the KL squares it.
+            relative = 1e-4 if key == "kl" else TOLERANCE
+            assert ours[key] == pytest.approx(value, rel=relative, abs=tolerance), key
+    weights = [load_file(trained / name / "adapter" / "pytorch_lora_weights.safetensors") for name in ("1", str(ranks))]
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=TOLERANCE)
-    states = [path.parent.name for path in (tmp_path / "out" / "checkpoints").glob("*/state.json")]
+
+
+def test_ranks_stop_together_after_a_checkpoint_when_the_rewards_of_one_stay_out(trained: Path) -> None:
+    states = [path.parent.name for path in (trained / "out" / "checkpoints").glob("*/state.json")]
     assert states == ["epoch_001"]

@@ -1,0 +1,265 @@
+"""Gain on held-out prompts at equal training time: DDPO, Diffusion-DPO and DiffusionNFT, and the plain DDPO loop.
+
+`python benchmarks/rl_gain.py [MINUTES]` gives each method so many minutes (30) for each of three seeds, one after the
+other: six hours at 30. All learn from the noise-free judge's levels, so that algorithms are compared and not rewards;
+the gain is in the same levels on prompts that none has seen. Evaluations are not counted as time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from parts.plain_ddpo import PlainDdpo, PlainSettings, Work
+from parts.tuning import prompts_of
+from PIL import Image
+from runs import print_figure
+
+from vp_ray.distributed.collectives import SingleProcess
+from vp_ray.distributed.engines import TorchEngine
+from vp_ray.ids import seed_from
+from vp_ray.models.policy import DiffusionPolicy, draw_noise
+from vp_ray.models.rewards import LocalRewards
+from vp_ray.rl.config import RlSettings
+from vp_ray.rl.direct import train_directly
+from vp_ray.rl.evaluation import HeldOut, evaluate
+from vp_ray.rl.journal import Journal
+from vp_ray.rl.loop import train
+from vp_ray.rl.pairs import PreferencePairs, preference_batches
+from vp_ray.rl.plan import batches_of_epoch, image_seeds, micro_batches_per_update, step_columns
+from vp_ray.rl.policies import load_policy, training_steps
+from vp_ray.shapeworld.judgement import OracleScorer
+from vp_ray.shapeworld.render import arrange, render
+from vp_ray.shapeworld.scenes import parse_prompt
+from vp_ray.storage import Folder
+
+SEEDS = (0, 1, 2)
+STUDENT_95 = 4.303  # two degrees of freedom
+IMAGES_OF_A_PAIRING = 4
+ALIKE_LEVELS = 0.5
+"""Difference of two images' levels at which one is preferred with probability 0.73."""
+WEIGHTS = dict.fromkeys(OracleScorer().aspects, 0.25)
+COMMON: dict[str, Any] = {
+    "generator": "embedded:weak",
+    "reward_weights": WEIGHTS,
+    "held_out_weights": WEIGHTS,
+    "epochs": 1_000_000,
+    "batch_size": 64,
+    "updates_per_epoch": 2,
+    "held_out_prompts": 128,
+    "evaluate_every": 4,
+    "evaluation_steps": 10,
+    "early_stop_patience": 0,
+    "diversity_floor": 0.0,
+    "keep": "last",
+    "checkpoint_every": 1_000_000,
+    "lora": {"rank": 8, "alpha": 8},
+}
+DRAWN = {"prompts_per_epoch": 16, "samples_per_prompt": 16, "steps": 6}
+METHODS: dict[str, dict[str, Any]] = {
+    "ddpo": {
+        **DRAWN,
+        "drop_last_steps": 2,
+        "advantage_scale": "epoch",
+        "kl_coefficient": 0.002,
+        "optimizer": {"learning_rate": 3e-3},
+    },
+    "nft": {**DRAWN, "algorithm": "nft", "timesteps_per_image": 4, "optimizer": {"learning_rate": 1e-3}},
+    "dpo": {"algorithm": "dpo", "timesteps_per_image": 4, "optimizer": {"learning_rate": 3e-4}},
+    "plain": {**DRAWN, "step_weights": "equal", "kl_coefficient": 0.0, "optimizer": {"learning_rate": 3e-3}},
+}
+Curve = list[tuple[float, float]]
+"""(seconds of training, held-out score), ascending."""
+
+
+class TimeIsUpError(Exception):
+    """The method has had its minutes."""
+
+
+def curve_of(folder: Path, spent_before: float = 0.0) -> Curve:
+    """What the metrics say."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    seconds, curve = spent_before, []
+    for row in rows:
+        seconds += sum(value for name, value in row.items() if name.startswith("seconds_"))
+        if row["held_out_score"] is not None:
+            curve.append((seconds, row["held_out_score"]))
+    return curve
+
+
+def pairs_of(policy: DiffusionPolicy, prompts: list[str]) -> PreferencePairs:
+    """The base's own images of each prompt, judged, every two of them as a pair."""
+    files: dict[str, bytes] = {}
+    found: list[tuple[str, tuple[str, str], float]] = []
+    for prompt in prompts:
+        count = IMAGES_OF_A_PAIRING
+        noise = draw_noise([seed_from("pairs", prompt, n) for n in range(count)], 0, policy.latent_shape)
+        images = policy.decode(policy.sample(policy.embed([prompt] * count), noise, policy.steps(10, 0.0)).final)
+        levels = OracleScorer().score(images, [prompt] * count).mean(axis=1)
+        for place, image in enumerate(images):
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "PNG")
+            files[f"{prompt}/{place}"] = buffer.getvalue()
+        for a in range(count):
+            for b in range(a + 1, count):
+                probability = 1 / (1 + math.exp(-(levels[a] - levels[b]) / ALIKE_LEVELS))
+                found.append((prompt, (f"{prompt}/{a}", f"{prompt}/{b}"), probability))
+    return PreferencePairs(
+        files,
+        tuple(prompt for prompt, _, _ in found),
+        tuple(pair for _, pair, _ in found),
+        np.array([probability for *_, probability in found], np.float32),
+        np.ones(len(found), np.float32),
+    )
+
+
+def ours(method: str, seed: int, seconds: float, folder: Path) -> Curve:
+    """The curve of one of our methods."""
+    settings = RlSettings.load({**COMMON, **METHODS[method], "seed": seed})
+    policy = load_policy(settings, "cpu")
+    count = micro_batches_per_update(settings, training_steps(settings, policy), 1)
+    engine = TorchEngine(policy.denoiser, settings.optimizer, count)
+    training = prompts_of("train", 256)
+    began = time.perf_counter()
+    pairs = pairs_of(policy, training) if method == "dpo" else None
+    before = time.perf_counter() - began
+
+    def out_of_time() -> bool:
+        rows = (folder / "metrics.jsonl").read_text().splitlines()
+        spent = sum(value for row in rows for name, value in json.loads(row).items() if name.startswith("seconds_"))
+        if before + spent > seconds:
+            raise TimeIsUpError
+        return False
+
+    common: dict[str, Any] = {
+        "held_out": HeldOut(prompts_of("held_out", 128), LocalRewards(OracleScorer())),
+        "collective": SingleProcess(),
+        "folder": Folder.at(folder),
+        "interrupted": out_of_time,
+    }
+    try:
+        if pairs is not None:
+            journal = Journal(settings, policy, engine, **common)
+            batches = partial(preference_batches, settings, policy, pairs, SingleProcess())
+            train_directly(settings, policy, engine, micro_batches=batches, journal=journal, collective=SingleProcess())
+        else:
+            train(settings, policy, engine, rewards=LocalRewards(OracleScorer()), prompts=training, **common)
+    except TimeIsUpError:
+        pass
+    return curve_of(folder, before)
+
+
+def plain(seed: int, seconds: float) -> Curve:
+    """The curve of the plain loop."""
+    settings = RlSettings.load({**COMMON, **METHODS["plain"], "seed": seed})
+    policy = load_policy(settings, "cpu")
+    for module in policy.denoiser.modules():
+        module.__dict__.pop("forward", None)  # peft's own way of computing adapters
+    steps, checked = policy.steps(settings.steps, settings.eta), policy.steps(10, 0.0)
+    chosen = PlainSettings(
+        steps=settings.steps, guidance_scale=1.0, eta=settings.eta, learning_rate=settings.optimizer.learning_rate,
+        clip_range=settings.clip_nats / policy.dimensions, advantage_clip=settings.advantage_clip,
+        max_gradient_norm=settings.optimizer.max_gradient_norm, adam_epsilon=settings.optimizer.epsilon,
+    )  # fmt: skip
+    loop = PlainDdpo(policy.pipe, DDIMScheduler.from_config(policy.pipe.scheduler.config, clip_sample=False), chosen)
+    held_out = HeldOut(prompts_of("held_out", 128), LocalRewards(OracleScorer()))
+    training, spent, epoch, curve = prompts_of("train", 256), 0.0, 0, []
+
+    def reward(images: Any, prompts: list[str]) -> Any:
+        return OracleScorer().score(images, prompts).mean(axis=1)
+
+    while True:
+        if epoch % settings.evaluate_every == 0:
+            scores, _ = evaluate(settings, policy, held_out, checked, SingleProcess())
+            curve.append((spent, float(scores.mean())))
+            if spent > seconds:
+                return curve
+        work = [
+            Work(
+                list(batch.prompts),
+                draw_noise(image_seeds(settings, epoch, batch), settings.steps, policy.latent_shape),
+                step_columns(settings, steps, epoch, 0, batch),
+                batch.update,
+            )
+            for batch in batches_of_epoch(training, epoch, settings)
+        ]
+        spent += loop.epoch(work, range(settings.updates_per_epoch), reward).total
+        epoch += 1
+
+
+def score_at(curve: Curve, seconds: float) -> float:
+    """The score at that time, between two evaluations by a straight line."""
+    times, scores = zip(*curve, strict=True)
+    return float(np.interp(seconds, times, scores))
+
+
+def time_to(curve: Curve, score: float) -> float:
+    """Seconds until the score is first reached; infinite where it is not."""
+    for (before, low), (after, high) in pairwise(curve):
+        if high >= score:
+            return before + (after - before) * max(0.0, (score - low) / (high - low) if high > low else 0.0)
+    return math.inf
+
+
+def perfect() -> float:
+    """The judge's mean level of perfect renders of the held-out prompts."""
+    prompts = prompts_of("held_out", 128)
+    rng = np.random.default_rng(0)
+    images = np.stack([render(arrange(parse_prompt(prompt), rng)) for prompt in prompts])
+    return float(OracleScorer().score(images, prompts).mean())
+
+
+def main() -> None:
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    torch.set_num_threads(1)
+    curves: dict[str, list[Curve]] = {method: [] for method in METHODS}
+    for seed in SEEDS:
+        for method in METHODS:
+            with tempfile.TemporaryDirectory(prefix="vp-rl-gain-") as folder:
+                limit = 60 * minutes
+                curves[method].append(
+                    plain(seed, limit) if method == "plain" else ours(method, seed, limit, Path(folder))
+                )
+                print(f"{method} {seed}: {curves[method][-1]}", file=sys.stderr, flush=True)
+    baseline = f"the model before training, {minutes:g} minutes of training, held-out prompts"
+    best_score = perfect()
+    halves: dict[str, float] = {}
+    for method, found in curves.items():
+        gains = [score_at(curve, 60 * minutes) - curve[0][1] for curve in found]
+        half = STUDENT_95 * statistics.stdev(gains) / math.sqrt(len(gains))
+        halves[method] = statistics.median(time_to(curve, (curve[0][1] + best_score) / 2) for curve in found)
+        share = statistics.fmean(gains) / (best_score - found[0][0][1])
+        print_figure(f"rl_gain_{method}", statistics.fmean(gains), "levels", baseline, share_of_the_distance=share)
+        print_figure(f"rl_gain_{method}_low", statistics.fmean(gains) - half, "levels", baseline)
+    first = min(halves, key=halves.__getitem__)
+    reached = None if math.isinf(halves[first]) else halves[first] / 60
+    print_figure(
+        "rl_gain_half_reached", float(reached is not None), "yes or no", "half of the way to perfect renders",
+        first=first if reached is not None else "none", minutes=reached,
+    )  # fmt: skip
+    ratios = {
+        method: statistics.median(
+            time_to(curve, score_at(theirs, 60 * minutes)) / (60 * minutes)
+            for curve, theirs in zip(curves[method], curves["plain"], strict=True)
+        )
+        for method in METHODS
+        if method != "plain"
+    }
+    best = min(ratios, key=ratios.__getitem__)
+    print_figure("rl_time_to_gain", ratios[best], "ratio", f"{minutes:g} minutes of the plain DDPO loop", method=best)
+
+
+if __name__ == "__main__":
+    main()
