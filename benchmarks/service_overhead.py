@@ -35,6 +35,7 @@ from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.rewards import ServeRewards
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.config import ServiceSettings
+from vp_ray.reward.memory import keep_freed_memory
 from vp_ray.reward.service import served_over_http
 
 ROUNDS, CLIENTS, BATCH, SECONDS, PORT = 5, 16, 8, 6.0, 18471
@@ -68,9 +69,10 @@ def clients(send: Callable[[int], None], seconds: float) -> tuple[float, list[fl
 
 
 class InProcess:
-    """The class alone, in a process of its own."""
+    """The class alone, in a process of its own, which keeps freed memory as a replica does."""
 
     def __init__(self, folder: str, images: "np.ndarray", prompts: list[str]) -> None:
+        keep_freed_memory()
         torch.set_num_threads(1)
         self._model, self._images, self._prompts = VPScore.from_pretrained(folder), images, prompts
 
