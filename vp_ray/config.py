@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,9 @@ from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
-from vp_ray.errors import SettingsError
+from vp_ray.errors import SettingsError, did_you_mean
 
 
 class Settings(BaseModel):
@@ -48,26 +48,34 @@ def _recorded(value: Any) -> Any:
     return value
 
 
-def _keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
-    current: Any = model
+def keys_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
+    """The keys that settings have at a place inside `model`; none where it holds no settings."""
+    models = [model]
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or part.isdigit():
             continue
-        field = getattr(current, "model_fields", {}).get(part)
-        if field is not None:
-            current = _inner_model(field.annotation)
-    return list(getattr(current, "model_fields", {}))
+        fields = [found for current in models if (found := _fields(current).get(part)) is not None]
+        if fields:
+            models = [inner for field in fields for inner in _inner_models(field.annotation)]
+        else:  # the tag of a union's member, or a key of the user's own
+            models = [current for current in models if _is_tag(current, part)] or models
+    return list(dict.fromkeys(key for current in models for key in _fields(current)))
 
 
-def _inner_model(annotation: Any) -> Any:
-    """The settings class inside an annotation such as `X | None`, `tuple[X, ...]` or `dict[str, X]`."""
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a settings class by the names that a file gives them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _is_tag(model: type[BaseModel], part: str) -> bool:
+    return any(getattr(field.annotation, "__args__", ()) == (part,) for field in model.model_fields.values())
+
+
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes inside an annotation such as `X | None`, `tuple[X | Y, ...]` or `dict[str, X]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _inner_model(argument)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    return [found for argument in getattr(annotation, "__args__", ()) for found in _inner_models(argument)]
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
@@ -76,8 +84,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         *parents, last = item["loc"] or ("",)
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(last), _keys_at(model, parents), n=1)
-            sentences.append(f"there is no key '{key}'" + (f" (did you mean '{near[0]}'?)" if near else ""))
+            sentences.append(f"there is no key '{key}'{did_you_mean(str(last), keys_at(model, parents))}")
         elif item["type"] == "missing":
             sentences.append(f"the key '{key}' is missing")
         else:

@@ -6,6 +6,9 @@ pickling and comes back whole from a worker process.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class VpRayError(Exception):
     """Base of all errors that this package raises on purpose; the command line shows it without a traceback."""
@@ -56,3 +59,9 @@ class RewardError(VpRayError):
 
 class NumericsError(VpRayError):
     """A quantity that must hold by construction does not."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'epochs'?)` where one of the known names is near; nothing otherwise."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vp_ray.errors import SettingsError
+from vp_ray.errors import SettingsError, did_you_mean
 from vp_ray.locking import locked
 from vp_ray.pipeline.resources import EMBEDDED, Resources
 from vp_ray.pipeline.settings import JobSettings
@@ -28,7 +28,8 @@ def chosen_stages(job: JobSettings, first: str | None = None, last: str | None =
     """The stages that the job has a section for, from `first` to `last`; raises `SettingsError` for unknown names."""
     for name in (first, last):
         if name is not None and name not in STAGE_NAMES:
-            raise SettingsError(f"there is no stage '{name}'", f"Stages are: {', '.join(STAGE_NAMES)}.")
+            near = did_you_mean(name, STAGE_NAMES)
+            raise SettingsError(f"there is no stage '{name}'{near}", f"Stages are: {', '.join(STAGE_NAMES)}.")
         if name is not None and job.stage(name) is None:
             raise SettingsError(f"this job has no section '{name}'", "Add one, or choose another stage.")
     begin = STAGE_NAMES.index(first) if first else 0

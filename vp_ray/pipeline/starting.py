@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from vp_ray.errors import InputError
+from vp_ray.errors import InputError, did_you_mean
 
 CASES: Final = {
     "trial": "the whole loop in the embedded world, small: no download, no key, no GPU",
@@ -22,7 +22,7 @@ def write_job(case: str, path: Path) -> None:
     """Writes the commented job file of a case; raises `InputError` for an unknown case and a file that is there."""
     if case not in CASES:
         known = "; ".join(f"{name} ({text})" for name, text in CASES.items())
-        raise InputError(f"there is no case '{case}'", f"These are known: {known}.")
+        raise InputError(f"there is no case '{case}'{did_you_mean(case, CASES)}", f"These are known: {known}.")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write((_TEMPLATES / f"{case}.yaml").read_text(encoding="utf-8"))

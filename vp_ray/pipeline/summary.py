@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -20,24 +21,47 @@ _FOUR_IN_FIVE: Final = 2.8016
 """z(0.975) + z(0.8): the gain, in standard errors, that a two-sided test at 5 % finds with probability 0.8."""
 
 
-def print_plan(job: JobSettings, first: str | None, last: str | None, console: Console) -> None:
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """One stage of a job before it starts."""
+
+    stage: str
+    state: Literal["to do", "goes on", "finished", "refused"]
+    does: str
+    """What it makes, in words."""
+    changed: tuple[str, ...] = ()
+    """The settings for whose change it is refused, as `rl.epochs: 10 -> 12`."""
+
+
+def plan_of(job: JobSettings, first: str | None, last: str | None) -> list[PlannedStage]:
     """Every chosen stage with its state and what it would do; nothing is started."""
+    run = RunFolder.at(job.run)
+    planned = []
+    for stage in chosen_stages(job, first, last):
+        folder, does = run.stage(stage.name), _intention(job, stage.name)
+        if not folder.exists(STARTED) or stage.always_anew:
+            planned.append(PlannedStage(stage.name, "to do", does))
+            continue
+        changed = difference(folder.read_json(STARTED)["settings"], recorded_settings(job, stage))
+        state: Literal["goes on", "finished"] = "finished" if folder.manifest() is not None else "goes on"
+        planned.append(PlannedStage(stage.name, "refused" if changed else state, does, tuple(changed)))
+    return planned
+
+
+def print_plan(job: JobSettings, first: str | None, last: str | None, console: Console) -> None:
+    """`plan_of` as a table, and what generate takes where it is among the stages."""
     run = RunFolder.at(job.run)
     # Apart from the table, as a title is folded to the table's width.
     console.print(f"Plan of {run.uri}", style="italic", soft_wrap=True, highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in ("stage", "state", "what it does"):
         table.add_column(column, overflow="fold")
-    for stage in chosen_stages(job, first, last):
-        folder = run.stage(stage.name)
-        state = "to do"
-        if folder.exists(STARTED) and not stage.always_anew:
-            changed = difference(folder.read_json(STARTED)["settings"], recorded_settings(job, stage))
-            state = "finished" if folder.manifest() is not None else "goes on"
-            state = f"refused, settings changed: {'; '.join(changed)}" if changed else state
-        table.add_row(stage.name, state, _intention(job, stage.name))
+    planned = plan_of(job, first, last)
+    for stage in planned:
+        state = f"refused, settings changed: {'; '.join(stage.changed)}" if stage.changed else stage.state
+        table.add_row(stage.stage, state, stage.does)
     console.print(table)
-    if any(stage.name == "generate" for stage in chosen_stages(job, first, last)):
+    if any(stage.stage == "generate" for stage in planned):
         _print_estimates(job, run, console)
 
 
