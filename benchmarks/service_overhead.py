@@ -36,7 +36,7 @@ from vp_ray.distributed.rewards import ServeRewards
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.config import ServiceSettings
 from vp_ray.reward.memory import keep_freed_memory
-from vp_ray.reward.service import served_over_http
+from vp_ray.reward.running import served_over_http
 
 ROUNDS, CLIENTS, BATCH, SECONDS, PORT = 5, 16, 8, 6.0, 18471
 WARM_SECONDS = 2.0

@@ -7,7 +7,7 @@ import sys
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
 from vp_ray.reward.config import ServiceSettings
-from vp_ray.reward.service import running_service
+from vp_ray.reward.running import running_service
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.job import run as run_stage
 from vp_ray.storage import RunFolder, StageOutcome

@@ -31,7 +31,7 @@ from vp_ray.models.reward import VPScore
 from vp_ray.records import ASPECTS
 from vp_ray.reward.config import RewardSettings, ServiceSettings
 from vp_ray.reward.job import run as run_stage
-from vp_ray.reward.service import running_service
+from vp_ray.reward.running import running_service
 from vp_ray.storage import RunFolder, StageOutcome
 
 PROMPTS = 24

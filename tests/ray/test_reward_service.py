@@ -23,7 +23,8 @@ from vp_ray.errors import ClusterError, SettingsError, VpRayError
 from vp_ray.models.http_rewards import HttpRewards
 from vp_ray.models.reward import VPScore
 from vp_ray.reward.config import ServiceLimits, ServiceSettings
-from vp_ray.reward.service import application, served_over_http
+from vp_ray.reward.running import served_over_http
+from vp_ray.reward.service import application
 
 TOKEN = "VP_RAY_TEST_TOKEN"
 NAMES = ("ours", "other", "third")

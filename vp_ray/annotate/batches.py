@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.planning import Planned, places
-from vp_ray.judging.batch_book import BatchBook, collected_keys
+from vp_ray.judging.batch_book import BatchBook, Purse, collected_keys
 from vp_ray.judging.batch_office import BatchOffice, Tell
-from vp_ray.judging.batch_run import BatchRun, Purse
+from vp_ray.judging.batch_run import BatchRun
 from vp_ray.judging.config import BatchSettings
 from vp_ray.judging.forms import JudgementForm
 from vp_ray.judging.ledger import spent_usd

@@ -48,7 +48,7 @@ def serve(
     models = named_models(checkpoints)
     values = override({"token_env": token_env} if token_env else {}, assignments or ())
     settings = ServiceSettings.load(values, "service")
-    from vp_ray.reward.service import serve_forever
+    from vp_ray.reward.running import serve_forever
 
     serve_forever(models, settings, host, port, typer.echo)
 

@@ -1,9 +1,9 @@
 """The one gate of a cluster: a named actor that keeps the books of `judging.gate`, and never waits itself.
 
 Every judge in every actor of every run reserves its departures here, so that one limit holds for each account over the
-whole cluster. The actor lives as long as the cluster. When it dies it is started again: with a slow start and an empty
-window, which means without a burst, and with the money that runs have spent, and what they sent within a day where that
-is limited, read from their ledgers.
+whole cluster. The actor lives as long as the cluster. When it dies it is started again: with a pause, a slow start and
+an empty window, which means without a burst; with the money that runs have spent, and what they sent within a day where
+that is limited, read from their ledgers; and with what each caller then says it has under way.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
 from vp_ray.errors import ClusterError
+from vp_ray.judging.accounts import Account
 from vp_ray.judging.client import account_name
 from vp_ray.judging.config import ModelSettings
 from vp_ray.judging.daily import sent_within_a_day
-from vp_ray.judging.gate import HORIZON_SECONDS, Account, Gate, Grant, Settled, Wanted
+from vp_ray.judging.gate import Gate
+from vp_ray.judging.grants import Grant, Settled, Stated, Wanted
 from vp_ray.judging.ledger import spent_usd
 from vp_ray.storage import Folder
 
 ACTOR: Final = "vp_ray-limiter"
 NAMESPACE: Final = "vp_ray"
 _ATTEMPTS: Final = 20
+_QUIET_SECONDS: Final = 1.5
+"""A gate whose forerunner died lets nothing pass for so long: whoever waits asks again within a second, and by then the
+gate knows what is under way."""
 
 Result = TypeVar("Result")
 
@@ -47,20 +52,37 @@ class Books:
     ledger: Folder | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one caller knows of one annotator that a gate forgets when it dies."""
+
+    under_way: Mapping[int, float]
+    """Leases of requests that were not reported back, with the money held for each."""
+    stated: Stated
+    """The limits that the server stated last."""
+
+
 class _LimiterActor:
-    """The books of all runs, in a process of their own; None is the answer to a run that is not known here."""
+    """The books of all runs, in a process of their own; None is the answer to a caller that is not known here."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
         self._gates: dict[str, Gate] = {}
-        self._numbers = count(1)
+        self._callers: dict[str, set[str]] = {}
+        # Leases of a gate that died still come back, and must not be taken for those of this one.
+        self._numbers = count(time.time_ns())
         self._recalled: set[str] = set()
         died = ray.get_runtime_context().was_current_actor_reconstructed
-        self._quiet_seconds = HORIZON_SECONDS if died else 0.0
+        self._quiet_until = time.monotonic() + _QUIET_SECONDS if died else 0.0
 
-    def open(self, books: Books) -> None:
-        if books.run in self._gates:
-            return
+    def open(self, books: Books, caller: str = "", memory: Mapping[str, Memory] | None = None) -> None:
+        if books.run not in self._gates:
+            self._open(books)
+        self._callers[books.run].add(caller)
+        for annotator, known in (memory or {}).items():
+            self._gates[books.run].adopt(annotator, known.under_way, known.stated)
+
+    def _open(self, books: Books) -> None:
         spent = spent_usd(books.ledger) if books.ledger is not None and books.budget_usd is not None else 0.0
         accounts = {item.name: books.account_of.get(item.name, f"{books.run}/{item.name}") for item in books.annotators}
         self._gates[books.run] = Gate(
@@ -69,19 +91,20 @@ class _LimiterActor:
             spent,
             accounts=self._accounts,
             account_of=accounts,
-            quiet_seconds=self._quiet_seconds,
+            quiet_seconds=max(0.0, self._quiet_until - time.monotonic()),
             numbers=self._numbers,
         )
+        self._callers[books.run] = set()
         by_day = any(item.requests_per_day or item.tokens_per_day for item in books.annotators)
         if by_day and books.ledger is not None and books.ledger.uri not in self._recalled:
             self._recalled.add(books.ledger.uri)
             self._gates[books.run].recall(sent_within_a_day(books.ledger, time.time()))
 
-    def reserve(self, run: str, annotator: str, wanted: Sequence[Wanted]) -> list[Grant] | None:
-        return self._gates[run].reserve(annotator, wanted) if run in self._gates else None
+    def reserve(self, run: str, caller: str, annotator: str, wanted: Sequence[Wanted]) -> list[Grant] | None:
+        return self._gates[run].reserve(annotator, wanted) if caller in self._callers.get(run, ()) else None
 
-    def settle(self, run: str, annotator: str, settled: Settled) -> bool | None:
-        if run not in self._gates:
+    def settle(self, run: str, caller: str, annotator: str, settled: Settled) -> bool | None:
+        if caller not in self._callers.get(run, ()):
             return None
         self._gates[run].settle(annotator, settled)
         return True
@@ -92,6 +115,7 @@ class _LimiterActor:
     def close(self, run: str) -> None:
         if run in self._gates:
             self._gates.pop(run).close()
+            del self._callers[run]
             for name in [name for name in self._accounts if name.startswith(f"{run}/")]:
                 del self._accounts[name]
 
@@ -110,8 +134,14 @@ class ClusterLimiter:
     """
 
     def __init__(self, books: Books) -> None:
-        self._books = books
+        self._books, self._caller = books, uuid.uuid4().hex
         self._actor = _actor()
+        self._under_way: dict[str, dict[int, float]] = {item.name: {} for item in books.annotators}
+        self._stated: dict[str, Stated] = {}
+
+    def _memory(self) -> dict[str, Memory]:
+        stated = dict(self._stated)
+        return {name: Memory(dict(held), stated.get(name, (None, None))) for name, held in self._under_way.items()}
 
     async def _call(self, ask: Callable[[], Any]) -> Any:
         for _ in range(_ATTEMPTS):
@@ -119,20 +149,28 @@ class ClusterLimiter:
                 answer = await ask()
                 if answer is not None:
                     return answer
-                await self._actor.open.remote(self._books)
+                await self._actor.open.remote(self._books, self._caller, self._memory())
                 continue
             self._actor = _actor()
         raise ClusterError("the cluster's rate limiter cannot be kept up", "Start the run again: it goes on from here.")
 
     async def reserve(self, annotator: str, wanted: Sequence[Wanted]) -> list[Grant]:
         """What the gate says to each request, in order."""
-        asked = list(wanted)
-        return await self._call(lambda: self._actor.reserve.remote(self._books.run, annotator, asked))
+        run, caller, asked = self._books.run, self._caller, list(wanted)
+        grants: list[Grant] = await self._call(lambda: self._actor.reserve.remote(run, caller, annotator, asked))
+        self._under_way[annotator] |= {
+            grant.lease: one.cost_usd for grant, one in zip(grants, asked, strict=True) if grant.lease
+        }
+        return grants
 
     async def settle(self, annotator: str, settled: Settled) -> None:
         """Reports what became of a request; an answer that is there is never lost because the gate is gone."""
+        self._under_way[annotator].pop(settled.lease, None)
+        if settled.stated_requests is not None or settled.stated_tokens is not None:
+            self._stated[annotator] = (settled.stated_requests, settled.stated_tokens)
+        run, caller = self._books.run, self._caller
         with suppress(ClusterError):
-            await self._call(lambda: self._actor.settle.remote(self._books.run, annotator, settled))
+            await self._call(lambda: self._actor.settle.remote(run, caller, annotator, settled))
 
     def figures(self) -> dict[str, Any]:
         """The gate's figures for each annotator of the run, since the actor was last started."""

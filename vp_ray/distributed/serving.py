@@ -16,6 +16,7 @@ from ray.serve.exceptions import RayServeException
 from vp_ray.errors import ClusterError, SettingsError
 
 LOOPBACK: Final = "127.0.0.1"
+_START_SECONDS: Final = 600.0
 
 
 def is_loopback(host: str) -> bool:
@@ -67,6 +68,19 @@ def check_open(host: str, token: str | None) -> None:
             "Set service.token_env (--token-env NAME) to an environment variable with a secret, or listen on loopback.",
             f"host {host}",
         )
+
+
+def deploy(application: serve.Application, deployment: str, app_name: str, route: str | None, where: str) -> None:
+    """Starts an application and waits until its deployment of that name answers `aspects`; without a route it takes no
+    HTTP. Raises `ClusterError`, which names `where`, when no replica came up.
+    """
+    try:
+        serve.run(application, name=app_name, route_prefix=route)
+        serve.get_deployment_handle(deployment, app_name).aspects.remote().result(timeout_s=_START_SECONDS)
+    except (RuntimeError, TimeoutError) as error:
+        remove_app(app_name)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ClusterError(f"the reward service did not start ({reason})", "Look at the Serve logs.", where) from error
 
 
 def remove_app(app_name: str) -> None:

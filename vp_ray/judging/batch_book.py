@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from vp_ray.errors import BudgetError
 from vp_ray.judging.courses import Course
 from vp_ray.judging.ledger import ledger_rows
 from vp_ray.storage import Folder
@@ -91,6 +92,32 @@ class BatchBook:
     def held_usd(self) -> float:
         """The most that the open batches can cost, beside what their requests cost before."""
         return sum(record.estimate_usd for record in self.open)
+
+
+@dataclass(slots=True)
+class Purse:
+    """The money of a stage, batches under way counted as spent."""
+
+    budget_usd: float | None
+    spent_usd: float
+    books: list[BatchBook] = field(default_factory=list)
+
+    @property
+    def held_usd(self) -> float:
+        """The most that the batches under way can cost."""
+        return sum(book.held_usd for book in self.books)
+
+    @property
+    def left_usd(self) -> float:
+        """What a further batch may cost."""
+        return float("inf") if self.budget_usd is None else self.budget_usd - self.spent_usd - self.held_usd
+
+    def spent_error(self) -> BudgetError:
+        """What stops a stage that cannot pay its next request."""
+        return BudgetError(
+            f"the next request could pass the budget, of which {max(0.0, self.left_usd):.2f} US dollars are left",
+            "Every answer that was paid for is kept: raise the stage's budget_usd and start the run again.",
+        )
 
 
 def collected_keys(ledger: Folder) -> Iterator[tuple[str, str]]:

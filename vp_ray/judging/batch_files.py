@@ -7,8 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vp_ray.judging.client import Failure, Reply, batch_reply, batch_request
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
+
+from vp_ray.judging.bodies import batch_request, uses_responses
 from vp_ray.judging.config import BatchSettings, ModelSettings
+from vp_ray.judging.outcomes import (
+    KEPT_CHARACTERS,
+    Failure,
+    Reply,
+    failure_of_status,
+    from_answer,
+    understood,
+)
 
 _UNFINISHED: Final = frozenset({"batch_expired", "batch_cancelled"})
 """Codes of lines that nobody worked on."""
@@ -57,8 +68,22 @@ def read_output(settings: ModelSettings, content: bytes) -> Iterator[tuple[str, 
             continue
         response, error = row.get("response"), row.get("error")
         if isinstance(response, Mapping) and isinstance(response.get("body"), Mapping):
-            yield row["custom_id"], batch_reply(settings, int(response.get("status_code") or 0), response["body"])
+            yield row["custom_id"], _outcome(settings, int(response.get("status_code") or 0), response["body"])
         elif isinstance(error, Mapping) and error.get("code") in _UNFINISHED:
             yield row["custom_id"], None
         else:
             yield row["custom_id"], Failure("server", f"the batch says: {json.dumps(error)}")
+
+
+def _outcome(settings: ModelSettings, status: int, body: Mapping[str, Any]) -> Reply | Failure:
+    """What a line of a batch's output says, in the words of a live answer."""
+    said = json.dumps(body, ensure_ascii=False)[:KEPT_CHARACTERS]
+    if status != 200:
+        found = body.get("error")
+        error: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+        code, message = str(error.get("code") or ""), str(error.get("message") or body)
+        return failure_of_status(status, code, message, {}, said, settings)
+    # As the client reads live answers: what a newer version of it would have in them may lack.
+    kind = Response if uses_responses(settings) else ChatCompletion
+    reply = understood(from_answer, kind.construct(**body), {})
+    return reply or Failure("server", "the answer is not what was asked for", reply=said)

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-from vp_ray.judging.batch_run import BatchRun, Purse
+from vp_ray.judging.batch_book import Purse
+from vp_ray.judging.batch_run import BatchRun
 from vp_ray.storage import Folder
 
 Result = TypeVar("Result")

@@ -10,11 +10,11 @@ from openai.types import Batch
 
 from vp_ray.errors import AnnotatorError
 from vp_ray.judging.batch_book import BATCH, BatchRecord
-from vp_ray.judging.client import Failure, Reply
 from vp_ray.judging.config import ModelSettings
 from vp_ray.judging.courses import FINAL_STATUS, Course, Registrar
 from vp_ray.judging.forms import Item
 from vp_ray.judging.image_tokens import TokenEstimate, text_tokens
+from vp_ray.judging.outcomes import Failure, Reply
 from vp_ray.judging.prices import Price
 from vp_ray.records import Status
 

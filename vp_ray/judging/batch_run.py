@@ -8,54 +8,28 @@ import uuid
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Final, Generic
 
 from openai.types import Batch
 
-from vp_ray.errors import AnnotatorError, BudgetError, InputError
-from vp_ray.judging.batch_book import BatchBook, BatchRecord
-from vp_ray.judging.batch_files import RequestFile, read_output, request_line
+from vp_ray.errors import AnnotatorError
+from vp_ray.judging.batch_book import BatchBook, BatchRecord, Purse
+from vp_ray.judging.batch_files import read_output
+from vp_ray.judging.batch_outbox import Filled, Outbox
 from vp_ray.judging.batch_results import QUEUE_CODES, BatchReader, Results
 from vp_ray.judging.batch_wire import BatchWire
-from vp_ray.judging.client import Failure, Reply, new_client
+from vp_ray.judging.client import new_client
 from vp_ray.judging.config import AnnotatorSettings, BatchSettings
 from vp_ray.judging.courses import Course, Registrar
 from vp_ray.judging.forms import Form, Item
 from vp_ray.judging.image_tokens import TokenEstimate
 from vp_ray.judging.ledger import LedgerWriter
+from vp_ray.judging.outcomes import Failure, Reply
 from vp_ray.judging.prices import FREE, price_of
-from vp_ray.records import Status
 from vp_ray.storage import Folder
 
-_LINES_AT_ONCE: Final = 32
 _QUEUE_FULL_IN_A_ROW: Final = 20
-
-
-@dataclass(slots=True)
-class Purse:
-    """The money of a stage, batches under way counted as spent."""
-
-    budget_usd: float | None
-    spent_usd: float
-    books: list[BatchBook] = field(default_factory=list)
-
-    @property
-    def held_usd(self) -> float:
-        """The most that the batches under way can cost."""
-        return sum(book.held_usd for book in self.books)
-
-    @property
-    def left_usd(self) -> float:
-        """What a further batch may cost."""
-        return float("inf") if self.budget_usd is None else self.budget_usd - self.spent_usd - self.held_usd
-
-    def spent_error(self) -> BudgetError:
-        """What stops a stage that cannot pay its next request."""
-        return BudgetError(
-            f"the next request could pass the budget, of which {max(0.0, self.left_usd):.2f} US dollars are left",
-            "Every answer that was paid for is kept: raise the stage's budget_usd and start the run again.",
-        )
 
 
 class BatchRun(Generic[Item]):
@@ -78,18 +52,14 @@ class BatchRun(Generic[Item]):
     ) -> None:
         self._settings, self._base_url, self._form, self.book, self._purse = settings, base_url, form, book, purse
         self._limits = settings.batch or BatchSettings()
-        self._price = price_of(settings)
-        registrar = Registrar(settings, form, None if self._price is None else self._price.batched)
-        self._registrar, self._item, self._filled = registrar, item, filled
-        self._estimate = TokenEstimate(settings.name)
-        price = (self._price or FREE).batched
-        self._reader = BatchReader(settings, registrar, price, self._estimate, item)
+        known_price, estimate = price_of(settings), TokenEstimate(settings.name)
+        registrar = Registrar(settings, form, None if known_price is None else known_price.batched)
+        price = (known_price or FREE).batched
+        self._reader = BatchReader(settings, registrar, price, estimate, item)
+        self._outbox = Outbox(settings, form, registrar, estimate, price, filled, self._write)
         self._known: dict[str, set[str]] = {}
         for batch, key in known:
             self._known.setdefault(batch, set()).add(key)
-        self._pending: deque[str] = deque()
-        self._courses: dict[str, Course] = {}
-        self._ready: deque[tuple[str, bytes, int]] = deque()
         self._most_requests = self._limits.requests_per_file
         self._queue_full = 0
         self._refused_whole = 0
@@ -104,10 +74,10 @@ class BatchRun(Generic[Item]):
     def plan(self, pending: Collection[str]) -> float:
         """Takes over what is to be asked and is not under way; what it has cost without being in the ledger yet."""
         under_way = self.book.under_way()
-        self._courses = self.book.courses(set(pending))
-        self._pending = deque(key for key in pending if key not in under_way)
+        courses = self._outbox.courses = self.book.courses(set(pending))
+        self._outbox.pending = deque(key for key in pending if key not in under_way)
         collected = {key for record in self.book.open for key in self._known.get(record.batch_id or "", ())}
-        carried = [course for key, course in self._courses.items() if key not in under_way]
+        carried = [course for key, course in courses.items() if key not in under_way]
         carried += [record.course(key) for record in self.book.open for key in record.courses if key not in collected]
         return sum(course.cost_usd for course in carried)
 
@@ -140,14 +110,14 @@ class BatchRun(Generic[Item]):
         Whether money stands in the way of the rest; raises `AnnotatorError`. An annotator without `batch` sends
         nothing: its earlier batches are collected.
         """
-        while self._settings.batch is not None and (self._pending or self._ready):
+        while self._settings.batch is not None and not self._outbox.is_empty:
             if self._queue_full and self.book.open:
                 return False
             async with purse_lock:
-                file, chosen, estimate, short = await self._fill()
-                if not chosen:
-                    return short
-                await self._send(file, chosen, estimate)
+                filled = await self._outbox.fill(self._purse.left_usd, self._most_requests)
+                if not filled.tokens:
+                    return filled.short
+                await self._send(filled)
             if self._queue_full:
                 return False
         return False
@@ -166,60 +136,13 @@ class BatchRun(Generic[Item]):
             elif batch.status == "failed":
                 await self._refused(record, batch)
 
-    async def _fill(self) -> tuple[RequestFile, dict[str, int], float, bool]:
-        """The next file, its requests with their tokens, the most that it can cost, and whether money ended it."""
-        file, estimate = RequestFile(self._limits, self._most_requests), 0.0
-        chosen: dict[str, int] = {}
-        left = self._purse.left_usd
-        while (line := await self._next_line()) is not None:
-            key, data, tokens = line
-            cost = self._most_usd(tokens)
-            if estimate + cost > left:
-                return file, chosen, estimate, True
-            if not file.takes(data):
-                break
-            self._ready.popleft()
-            file.add(data)
-            chosen[key] = tokens
-            estimate += cost
-        return file, chosen, estimate, False
-
-    async def _next_line(self) -> tuple[str, bytes, int] | None:
-        while not self._ready and self._pending:
-            keys = [self._pending.popleft() for _ in range(min(_LINES_AT_ONCE, len(self._pending)))]
-            lines = await asyncio.gather(*(asyncio.to_thread(self._line, key) for key in keys))
-            unfit: list[dict[str, Any]] = []
-            for key, line in zip(keys, lines, strict=True):
-                if isinstance(line, InputError):
-                    row = self._registrar.row(
-                        self._item(key), self._courses.get(key, Course()), Status.REJECTED, error=str(line)
-                    )
-                    unfit.append(row)
-                else:
-                    self._ready.append((key, *line))
-            await self._write(unfit)
-        return self._ready[0] if self._ready else None
-
-    def _line(self, key: str) -> tuple[bytes, int] | InputError:
-        try:
-            message = self._form.message(self._filled(key))
-        except InputError as error:
-            return error
-        course = self._courses.get(key, Course())
-        data = request_line(self._settings, key, [*message.messages, *course.said], message.response_format)
-        return data, message.tokens
-
-    def _most_usd(self, tokens: int) -> float:
-        price = (self._price or FREE).batched
-        return price.cost_usd(round(tokens * max(1.0, self._estimate.ratio)), self._settings.max_reply_tokens)
-
-    async def _send(self, file: RequestFile, chosen: dict[str, int], estimate: float) -> None:
+    async def _send(self, filled: Filled) -> None:
         name = f"{self._settings.name}-{uuid.uuid4().hex[:12]}"
-        content = b"".join(file.lines)
+        content, waiting = b"".join(filled.file.lines), self._outbox.courses
         created = time.time()
         file_id = await self._wire.upload(name, content)
-        courses = {key: asdict(self._courses.pop(key)) for key in chosen if key in self._courses}
-        record = BatchRecord(name, self._settings.name, file_id, created, estimate, chosen, courses)
+        courses = {key: asdict(waiting.pop(key)) for key in filled.tokens if key in waiting}
+        record = BatchRecord(name, self._settings.name, file_id, created, filled.estimate_usd, filled.tokens, courses)
         await asyncio.to_thread(self.book.write, record)
         await self._create(record)
 
@@ -237,8 +160,8 @@ class BatchRun(Generic[Item]):
     async def _forget(self, record: BatchRecord) -> None:
         """Takes back the requests of a batch that nobody will answer."""
         known = self._known.get(record.batch_id or "", ())
-        self._pending.extend(key for key in record.tokens if key not in known)
-        self._courses |= {key: record.course(key) for key in record.courses}
+        self._outbox.pending.extend(key for key in record.tokens if key not in known)
+        self._outbox.courses |= {key: record.course(key) for key in record.courses}
         await asyncio.to_thread(self.book.forget, record)
 
     async def _collect(self, record: BatchRecord, batch: Batch) -> None:
@@ -277,8 +200,8 @@ class BatchRun(Generic[Item]):
         await asyncio.to_thread(self.book.write, record)
         self.counts[batch.status] += 1
         self.counts["asked_again"] += len(results.asked_again)
-        self._courses |= {key: Course(**values) for key, values in results.asked_again.items()}
-        self._pending.extend(results.asked_again)
+        self._outbox.courses |= {key: Course(**values) for key, values in results.asked_again.items()}
+        self._outbox.pending.extend(results.asked_again)
         await self._wire.delete(record.input_file_id)
         if results.stop is not None:
             raise results.stop

@@ -13,9 +13,10 @@ from openai.types import Batch
 
 from vp_ray.errors import AnnotatorError
 from vp_ray.judging.batch_book import BatchRecord
-from vp_ray.judging.client import Failure, failure_of_error, uses_responses
+from vp_ray.judging.bodies import uses_responses
 from vp_ray.judging.config import EMBEDDED, AnnotatorSettings
 from vp_ray.judging.interview import backoff_seconds
+from vp_ray.judging.outcomes import Failure, failure_of_error
 
 Result = TypeVar("Result")
 

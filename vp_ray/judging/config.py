@@ -41,6 +41,7 @@ class ModelSettings(Settings):
             "account",
             "api",
             "azure_api_version",
+            "base_url",
             "concurrency",
             "limits",
             "max_attempts",

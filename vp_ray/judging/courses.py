@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic
 
-from vp_ray.judging.client import Failing, Reply
 from vp_ray.judging.config import ModelSettings
 from vp_ray.judging.forms import Form, Item
 from vp_ray.judging.image_tokens import text_tokens
+from vp_ray.judging.outcomes import Failing, Reply
 from vp_ray.judging.parsing import UnreadableReplyError
 from vp_ray.judging.prices import Price
 from vp_ray.records import Status

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vp_ray.judging.ledger import ledger_rows
-from vp_ray.maths.limiter import DAY
+from vp_ray.maths.pacing import DAY
 from vp_ray.storage import Folder
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from vp_ray.errors import BudgetError, VpRayError
-from vp_ray.judging.gate import Grant, RateLimiter, Wanted
+from vp_ray.judging.grants import Grant, RateLimiter, Wanted
 
 _LEASE_SECONDS: Final = 0.05
 _LEASE_MOST: Final = 64

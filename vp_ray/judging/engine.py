@@ -13,7 +13,7 @@ from vp_ray.judging.client import ask, new_client
 from vp_ray.judging.config import AnnotatorSettings, ModelSettings
 from vp_ray.judging.departures import Departures
 from vp_ray.judging.forms import Form, Item, JudgementForm
-from vp_ray.judging.gate import RateLimiter
+from vp_ray.judging.grants import RateLimiter
 from vp_ray.judging.interview import Interviewer, Send
 from vp_ray.judging.ledger import LedgerWriter
 from vp_ray.judging.requests import Question

@@ -1,7 +1,7 @@
 """The gate that every request passes: the limits of each account and one budget over all of them.
 
-`Gate` keeps the books of one run and never waits; `Account` holds what runs share. `RateLimiter` is how a judge talks
-to them: in process (`LocalLimiter`), or in the one actor of a cluster (`vp_ray.distributed.limiter`).
+`Gate` keeps the books of one run and never waits; an `Account` holds what runs share. A `RateLimiter` is how a judge
+talks to them: in process (`LocalLimiter`), or in the one actor of a cluster (`vp_ray.distributed.limiter`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
+from vp_ray.judging.accounts import Account, Lease
 from vp_ray.judging.config import ModelSettings
 from vp_ray.judging.daily import Sent
-from vp_ray.maths.congestion import Congestion
-from vp_ray.maths.limiter import RateLimit
+from vp_ray.judging.grants import Barrier, Grant, Settled, Stated, Wanted
 
 _ASK_AGAIN_SECONDS: Final = 0.05
 _GRACE_SECONDS: Final = 60.0
@@ -25,148 +25,6 @@ _GRACE_SECONDS: Final = 60.0
 
 HORIZON_SECONDS: Final = 0.25
 """Nothing is booked further ahead, so that what a server says holds for almost all that is yet to leave."""
-
-Barrier = Literal["", "later", "others", "budget"]
-"""What stands in a request's way: nothing; time; requests of others, which will end; or the budget, which stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What one request asks of the gate."""
-
-    tokens: int
-    """Tokens that it and its reply are expected to be."""
-    cost_usd: float
-    """The most that it can cost; held back from the budget until it is settled."""
-    waited_seconds: float = 0.0
-    """How long it has been ready to leave."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What the gate says to one request."""
-
-    lease: int = 0
-    """Names the place that was booked; 0 where none was."""
-    wait_seconds: float = 0.0
-    """Until the request may leave, or until it is worth asking again."""
-    barrier: Barrier = ""
-    left_usd: float = math.inf
-    """What is left of the budget, in-flight requests counted as spent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of one request that passed the gate."""
-
-    lease: int
-    cost_usd: float = 0.0
-    """What it cost."""
-    tokens: int = 0
-    """What it was booked for."""
-    age_seconds: float = 0.0
-    """How long ago it left."""
-    answered: bool = False
-    """Whether the server gave an answer."""
-    refused: bool = False
-    """Whether the server answered 429 because of its rate."""
-    turned_away: bool = False
-    """Whether the server answered 429 although its limits were not reached."""
-    retry_after_seconds: float = 0.0
-    """How long the server asks to wait."""
-    stated_requests: float | None = None
-    """Requests a minute that the server states as its limit."""
-    stated_tokens: float | None = None
-    """Tokens a minute that the server states as its limit."""
-    estimated_tokens: int = 0
-    """What its request was estimated at by the package's tables."""
-    billed_tokens: int | None = None
-    """What the server counted for its request."""
-
-
-class RateLimiter(Protocol):
-    """What a judge needs of a gate, near or far."""
-
-    async def reserve(self, annotator: str, wanted: Sequence[Wanted]) -> list[Grant]:
-        """What the gate says to each request, in order."""
-        ...
-
-    async def settle(self, annotator: str, settled: Settled) -> None:
-        """Reports what became of a request."""
-        ...
-
-
-@dataclass(slots=True)
-class _Lease:
-    gate: Gate
-    annotator: str
-    held_usd: float
-    ends: float
-
-
-@dataclass(slots=True)
-class Account:
-    """One key at one provider: its limits and what is under way there, whichever run sent it."""
-
-    limit: RateLimit
-    congestion: Congestion
-    leases: dict[int, _Lease] = field(default_factory=dict)
-    refused: int = 0
-    began: float = field(default_factory=time.time)
-    """When it was first used here, in seconds since 1970."""
-
-    @classmethod
-    def of(cls, settings: ModelSettings) -> Account:
-        """The account as an annotator's settings describe it."""
-        limit = RateLimit(
-            settings.requests_per_minute,
-            settings.tokens_per_minute,
-            settings.requests_per_day,
-            settings.tokens_per_day,
-            learns=settings.limits == "learn",
-        )
-        return cls(limit, Congestion(settings.total_concurrency))
-
-    def follow(self, settings: ModelSettings) -> None:
-        """Takes settings that a later run changed; what was learnt stays."""
-        fresh = Account.of(settings).limit
-        kept = self.limit
-        changed = (fresh.allowed_requests, fresh.allowed_tokens, fresh.learns) != (
-            kept.allowed_requests,
-            kept.allowed_tokens,
-            kept.learns,
-        )
-        if changed and not (kept.stated and fresh.learns):
-            kept.requests.limit, kept.tokens.limit = fresh.allowed_requests, fresh.allowed_tokens
-        kept.allowed_requests, kept.allowed_tokens, kept.learns = (
-            fresh.allowed_requests,
-            fresh.allowed_tokens,
-            fresh.learns,
-        )
-        for window, newer in zip(kept.days, fresh.days, strict=True):
-            window.limit = newer.limit
-        if self.congestion.most != settings.total_concurrency:
-            self.congestion = Congestion(settings.total_concurrency)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether as many requests are under way as may be: by the user's limit, or by the server's latency.
-
-        Latency counts only at servers that neither state limits nor refuse: there it is the only sign.
-        """
-        silent = self.limit.learns and not self.limit.stated and not self.refused
-        most = self.congestion.limit if silent else self.congestion.most or math.inf
-        return len(self.leases) >= most
-
-    def end_overdue(self, now: float) -> None:
-        """Ends leases whose holder is gone; what was held for them counts as spent, since it may have been."""
-        while self.leases:
-            number = next(iter(self.leases))
-            if self.leases[number].ends > now:
-                return
-            lease = self.leases.pop(number)
-            lease.gate.held_usd -= lease.held_usd
-            lease.gate.spent_usd += lease.held_usd
 
 
 @dataclass(slots=True)
@@ -243,7 +101,7 @@ class Gate:
                 continue
             lease = next(self.numbers)
             ends = start + self._timeout[annotator] + self.grace_seconds
-            account.leases[lease] = _Lease(self, annotator, request.cost_usd, ends)
+            account.leases[lease] = Lease(self, annotator, request.cost_usd, ends)
             self.held_usd += request.cost_usd
             traffic.first = traffic.first if traffic.passed else start
             traffic.last, traffic.last_tokens = start, request.tokens
@@ -273,6 +131,16 @@ class Gate:
             self._traffic[annotator].estimated += settled.estimated_tokens
             self._traffic[annotator].billed += settled.billed_tokens
 
+    def adopt(self, annotator: str, under_way: Mapping[int, float], stated: Stated) -> None:
+        """Takes over what a gate that died had let through: leases with the money held for them, and the limits that
+        the server had stated."""
+        account, ends = self._account[annotator], self.clock() + self._timeout[annotator] + self.grace_seconds
+        account.limit.learn(*stated)
+        for number, held_usd in under_way.items():
+            if number not in account.leases:
+                account.leases[number] = Lease(self, annotator, held_usd, ends)
+                self.held_usd += held_usd
+
     def recall(self, sent: Sequence[Sent]) -> None:
         """Counts what was sent before an account was used here against its limits of the day."""
         now, wall = self.clock(), time.time()
@@ -284,7 +152,7 @@ class Gate:
     def close(self) -> None:
         """Ends all leases of this run."""
         for account in self._account.values():
-            for number in [number for number, lease in account.leases.items() if lease.gate is self]:
+            for number in [number for number, lease in account.leases.items() if lease.holder is self]:
                 del account.leases[number]
 
     def figures(self) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import openai
 
 from vp_ray.errors import AnnotatorError, InputError
 from vp_ray.ids import uniform_from
-from vp_ray.judging.client import Failure, Reply, ask
+from vp_ray.judging.client import ask
 from vp_ray.judging.config import ModelSettings
 from vp_ray.judging.courses import FINAL_STATUS, Course, Registrar
 from vp_ray.judging.departures import Departures
 from vp_ray.judging.forms import Form, Item
-from vp_ray.judging.gate import RateLimiter, Settled, Wanted
+from vp_ray.judging.grants import RateLimiter, Settled, Wanted
 from vp_ray.judging.image_tokens import TokenEstimate, text_tokens
+from vp_ray.judging.outcomes import Failure, Reply
 from vp_ray.judging.prices import FREE, price_of
 from vp_ray.judging.requests import Message
 from vp_ray.records import Status

@@ -85,7 +85,7 @@ class Resources:
     def reward_app(self) -> str:
         """The name of the Serve application that serves the run's VP-Score."""
         if "service" not in self._started:
-            from vp_ray.reward.service import running_service
+            from vp_ray.reward.running import running_service
 
             if self._job.open_judge is not None and self._job.asks_open_judge:
                 # Serve keeps the proxies that it was first started with, and the judge needs one.

@@ -10,7 +10,7 @@ from vp_ray.judging.client import ask
 from vp_ray.judging.config import ModelSettings
 from vp_ray.judging.engine import Asker
 from vp_ray.judging.forms import Form
-from vp_ray.judging.gate import RateLimiter
+from vp_ray.judging.grants import RateLimiter
 from vp_ray.judging.interview import Send
 from vp_ray.judging.ledger import UNANSWERED, best_rows
 from vp_ray.prompts.forms import Prompt

@@ -10,7 +10,7 @@ from vp_ray.distributed.limiter import ClusterLimiter, running_limiter
 from vp_ray.errors import BudgetError, SettingsError
 from vp_ray.judging.client import check_annotator, moderate
 from vp_ray.judging.config import EMBEDDED, ModelSettings
-from vp_ray.judging.gate import RateLimiter
+from vp_ray.judging.grants import RateLimiter
 from vp_ray.judging.ledger import spent_usd
 from vp_ray.judging.prices import price_of
 from vp_ray.prompts.asking import answers

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,12 +16,10 @@ from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from vp_ray.distributed.cluster import connect
-from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.metrics import RewardMetrics
 from vp_ray.distributed.rewards import LOST, SCORERS, WAIT_SECONDS
-from vp_ray.distributed.serving import LOOPBACK, check_open, is_loopback, proxy_host, remove_app, start_serve
-from vp_ray.errors import CheckpointError, ClusterError, SettingsError, VpRayError
+from vp_ray.distributed.serving import check_open, is_loopback, proxy_host
+from vp_ray.errors import SettingsError, VpRayError
 from vp_ray.models.scorers import load_scorer
 from vp_ray.protocols import Pixels, Scorer, Scores
 from vp_ray.reward.api import Access, create_api
@@ -35,7 +30,6 @@ from vp_ray.reward.replica import Replica, columns_of
 from vp_ray.reward.scoring import Answer
 
 _GATEWAYS: Final = "RewardGateway"
-_START_SECONDS: Final = 600.0
 
 
 class RewardService:
@@ -176,10 +170,11 @@ def application(arguments: dict[str, Any]) -> serve.Application:
         models = {"vp-score": str(values.pop("checkpoint")), **models}
     if not models:
         raise SettingsError("there is no model to serve", "Give 'checkpoint' or 'models'.", "args")
-    return _bound(models, ServiceSettings.load(values, "args"), http=True)
+    return bound(models, ServiceSettings.load(values, "args"), http=True)
 
 
-def _bound(models: Mapping[str, str], settings: ServiceSettings, http: bool) -> serve.Application:
+def bound(models: Mapping[str, str], settings: ServiceSettings, http: bool) -> serve.Application:
+    """The application that serves checkpoints by their ids, over handles alone or over HTTP too."""
     scaling = {
         "min_replicas": settings.min_replicas,
         "max_replicas": settings.max_replicas,
@@ -212,82 +207,3 @@ def _bound(models: Mapping[str, str], settings: ServiceSettings, http: bool) -> 
         ray_actor_options={"num_cpus": 0},
     )(RewardGateway)
     return gateways.bind(scorers, tuple(models), values)
-
-
-def deploy(models: Mapping[str, str], settings: ServiceSettings, app_name: str, route: str | None = None) -> None:
-    """Starts the application and waits until its first model scores; without a route it takes no HTTP.
-
-    Raises `ClusterError` when no replica came up.
-    """
-    try:
-        serve.run(_bound(models, settings, route is not None), name=app_name, route_prefix=route)
-        serve.get_deployment_handle(SCORERS, app_name).aspects.remote().result(timeout_s=_START_SECONDS)
-    except (RuntimeError, TimeoutError) as error:
-        remove_app(app_name)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        where = ", ".join(models.values())
-        raise ClusterError(f"the reward service did not start ({reason})", "Look at the Serve logs.", where) from error
-
-
-@contextmanager
-def running_service(checkpoint: str | Mapping[str, str], settings: ServiceSettings) -> Iterator[str]:
-    """The name of an application that serves a checkpoint, or several by their ids, over handles; it is deleted with
-    the context.
-
-    Ray must be connected. Each checkpoint is read once before, so that a broken one is told here and not by a replica.
-    """
-    models = {"vp-score": checkpoint} if isinstance(checkpoint, str) else dict(checkpoint)
-    _check_models(models)
-    name = f"vp-score-{uuid.uuid4().hex[:8]}"
-    start_serve(None)
-    try:
-        deploy(models, settings, name)
-        yield name
-    finally:
-        remove_app(name)
-
-
-def _check_models(models: Mapping[str, str]) -> None:
-    for name, checkpoint in models.items():
-        try:
-            load_scorer(checkpoint)
-        except CheckpointError as error:
-            if len(models) == 1:
-                raise
-            raise CheckpointError(f"model '{name}': {error.problem}", error.remedy, error.where) from None
-
-
-@contextmanager
-def served_over_http(
-    models: Mapping[str, str], settings: ServiceSettings, host: str = LOOPBACK, port: int = 8000
-) -> Iterator[str]:
-    """The address of an application that serves models by their ids over HTTP; it is deleted with the context.
-
-    Ray must be connected. Raises `SettingsError` for an address beyond this machine without a token.
-    """
-    check_open(host, read_token(settings))
-    _check_models(models)
-    start_serve((host, port))
-    name = f"vp-score-{uuid.uuid4().hex[:8]}"
-    try:
-        deploy(models, settings, name, route="/")
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    finally:
-        remove_app(name)
-
-
-def serve_forever(
-    models: Mapping[str, str],
-    settings: ServiceSettings,
-    host: str,
-    port: int,
-    tell: Callable[[str], object],
-    ray_settings: RaySettings | None = None,
-) -> None:
-    """Serves models over HTTP until Ctrl-C."""
-    check_open(host, read_token(settings))
-    with connect(ray_settings or RaySettings()), served_over_http(models, settings, host, port) as address:
-        tell(f"{', '.join(models)} at {address}/v1/score, a page at {address}/, the reference at {address}/docs")
-        tell("Ctrl-C ends it.")
-        while True:
-            time.sleep(3600)

@@ -12,10 +12,11 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from vp_ray.shapeworld.config import JudgeSettings
-from vp_ray.shapeworld.judge_batches import BatchDesk, read_upload
+from vp_ray.shapeworld.judge_batches import BatchDesk
 from vp_ray.shapeworld.judge_errors import RequestError
 from vp_ray.shapeworld.judge_requests import MODELS
 from vp_ray.shapeworld.judge_service import JudgeService, Reply
+from vp_ray.shapeworld.judge_uploads import read_upload
 
 HangUp = Callable[[Request], None]
 """Closes the connection that a request came by."""
@@ -77,6 +78,10 @@ def _add_chat(router: APIRouter, service: JudgeService, hang_up: HangUp) -> None
     @router.post("/chat/completions")
     async def chat(request: Request) -> Response:
         return shown(request, await service.chat(await request.body()))
+
+    @router.post("/responses")
+    async def responses(request: Request) -> Response:
+        return shown(request, await service.respond(await request.body()))
 
     @router.post("/moderations")
     async def moderations(request: Request) -> Response:

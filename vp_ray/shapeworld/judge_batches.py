@@ -10,18 +10,18 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field
-from email import policy
-from email.parser import BytesParser
 from itertools import count
 from typing import Any, Final
 
 from vp_ray.ids import uniform_from
-from vp_ray.shapeworld.config import BatchDeskSettings
 from vp_ray.shapeworld.judge_errors import RequestError
 from vp_ray.shapeworld.judge_requests import sent_tokens
+from vp_ray.shapeworld.judge_responses import as_chat
 from vp_ray.shapeworld.judge_service import JudgeService
+from vp_ray.shapeworld.judge_uploads import read_lines
 
-ENDPOINT: Final = "/v1/chat/completions"
+_RESPONSES: Final = "/v1/responses"
+ENDPOINTS: Final = ("/v1/chat/completions", _RESPONSES)
 _WINDOW_SECONDS: Final = 24 * 3600
 
 
@@ -33,18 +33,10 @@ class _Batch:
     tokens: int = 0
     done: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"completed": [], "failed": []})
 
-
-def read_upload(content_type: str, body: bytes) -> dict[str, tuple[str, bytes]]:
-    """The file name (empty for plain fields) and content of each part of a multipart form, by the part's name."""
-    message = BytesParser(policy=policy.HTTP).parsebytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
-    if not message.is_multipart():
-        raise RequestError("The body is not a multipart form", "invalid_form")
-    parts: dict[str, tuple[str, bytes]] = {}
-    for part in message.iter_parts():
-        name = part.get_param("name", header="content-disposition")
-        data = part.get_payload(decode=True)
-        parts[str(name)] = (part.get_filename() or "", data if isinstance(data, bytes) else b"")
-    return parts
+    @property
+    def of_responses(self) -> bool:
+        """Whether its lines are requests of the Responses API."""
+        return bool(self.fields["endpoint"] == _RESPONSES)
 
 
 def _missing(what: str, name: str) -> RequestError:
@@ -98,8 +90,8 @@ class BatchDesk:
 
     def start(self, asked: Any) -> dict[str, Any]:
         """The batch object of a batch whose work begins now; raises `RequestError` for what cannot be one."""
-        if not isinstance(asked, dict) or asked.get("endpoint") != ENDPOINT:
-            raise RequestError(f"'endpoint' must be {ENDPOINT}", "invalid_value", "endpoint")
+        if not isinstance(asked, dict) or asked.get("endpoint") not in ENDPOINTS:
+            raise RequestError(f"'endpoint' must be {' or '.join(ENDPOINTS)}", "invalid_value", "endpoint")
         if asked.get("completion_window") != "24h":
             raise RequestError("'completion_window' must be 24h", "invalid_value", "completion_window")
         _, data = self.file(str(asked.get("input_file_id")))
@@ -108,7 +100,7 @@ class BatchDesk:
         fields: dict[str, Any] = {
             "id": f"batch_{self._life}{number}",
             "object": "batch",
-            "endpoint": ENDPOINT,
+            "endpoint": asked["endpoint"],
             "input_file_id": asked["input_file_id"],
             "completion_window": "24h",
             "metadata": asked.get("metadata"),
@@ -146,7 +138,7 @@ class BatchDesk:
         return fields
 
     async def _work(self, batch: _Batch, data: bytes) -> None:
-        lines, errors = _read_lines(data, self._settings)
+        lines, errors = read_lines(data, batch.fields["endpoint"], self._settings)
         errors = errors or self._invalid(batch, lines)
         if errors:
             batch.fields.update(status="failed", failed_at=int(time.time()), errors={"object": "list", "data": errors})
@@ -177,7 +169,7 @@ class BatchDesk:
         batch.fields.update({"status": ending, f"{ending}_at": int(time.time())})
 
     async def _answer(self, batch: _Batch, line: dict[str, Any]) -> None:
-        reply = await self._service.batched(line["body"])
+        reply = await self._service.batched(line["body"], batch.of_responses)
         outcome = "completed" if reply.status == 200 else "failed"
         response = {"status_code": reply.status, "request_id": f"req_{next(self._numbers)}", "body": reply.body}
         batch.done[outcome].append(self._row(line, response, None))
@@ -209,7 +201,8 @@ class BatchDesk:
         if faulty or not self._settings.queue_tokens:
             return faulty
         try:
-            batch.tokens = sum(sent_tokens(line["body"]) for line in lines)
+            bodies = [as_chat(line["body"]) if batch.of_responses else line["body"] for line in lines]
+            batch.tokens = sum(map(sent_tokens, bodies))
         except RequestError as error:
             return [{"code": error.code, "line": None, "message": error.message}]
         if sum(other.tokens for other in self._batches.values()) <= self._settings.queue_tokens:
@@ -217,38 +210,3 @@ class BatchDesk:
         batch.tokens = 0
         message = f"Enqueued token limit reached: {self._settings.queue_tokens} tokens."
         return [{"code": "token_limit_exceeded", "line": None, "message": message}]
-
-
-def _read_lines(data: bytes, settings: BatchDeskSettings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The requests of a batch file, and what is wrong with it line by line."""
-    lines: list[dict[str, Any]] = []
-    errors: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for number, text in enumerate(data.splitlines(), 1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-        except ValueError:
-            errors.append({"code": "invalid_json_line", "line": number, "message": "This line is not valid JSON."})
-            continue
-        match line:
-            case {"custom_id": str(name), "method": "POST", "url": str(url), "body": dict()} if url == ENDPOINT:
-                if name in seen:
-                    message = f"The custom_id {name!r} is there twice."
-                    errors.append({"code": "duplicate_custom_id", "line": number, "message": message})
-                seen.add(name)
-                lines.append(line)
-            case _:
-                message = f"A line needs custom_id, method POST, url {ENDPOINT} and body."
-                errors.append({"code": "invalid_request", "line": number, "message": message})
-    if not lines and not errors:
-        errors.append({"code": "empty_file", "line": None, "message": "The file has no requests."})
-    models = {line["body"].get("model") for line in lines}
-    if len(models) > 1:
-        message = f"All requests of a batch must name one model, not {len(models)}."
-        errors.append({"code": "mismatched_model", "line": None, "message": message})
-    if len(lines) > settings.max_requests:
-        message = f"The file has {len(lines)} requests, more than {settings.max_requests}."
-        errors.append({"code": "too_many_requests", "line": None, "message": message})
-    return lines, errors

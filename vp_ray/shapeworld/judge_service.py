@@ -20,6 +20,7 @@ from vp_ray.shapeworld.judge_limits import RateLimits
 from vp_ray.shapeworld.judge_prompts import asks_for_polish, moderation_of, moderation_tokens, polish_reply
 from vp_ray.shapeworld.judge_replies import MeasuredImages, canned_reply, reply_to
 from vp_ray.shapeworld.judge_requests import JudgeRequest, read_request, reserved_tokens, sent_tokens
+from vp_ray.shapeworld.judge_responses import as_chat, as_response
 from vp_ray.shapeworld.judge_stats import JudgeStats
 
 _BROKEN_REPLIES = (Fault.MALFORMED, Fault.TRUNCATED, Fault.REFUSED, Fault.CONTENT_FILTERED)
@@ -55,6 +56,10 @@ class JudgeService:
         """The outcome of one live request."""
         return await self._live(raw, reserved_tokens, self._judge)
 
+    async def respond(self, raw: bytes) -> Reply:
+        """The outcome of one live request of the Responses API."""
+        return await self._live(raw, lambda body: reserved_tokens(as_chat(body)), self._respond)
+
     async def moderate(self, raw: bytes) -> Reply:
         """The outcome of one request for a moderation."""
         return await self._live(raw, moderation_tokens, self._moderate)
@@ -85,8 +90,9 @@ class JudgeService:
         self.stats.answered("200")
         return Reply(200, payload, headers)
 
-    async def batched(self, body: Any) -> Reply:
-        """The outcome of one line of a batch: the same, without limits and latency; what breaks a connection is 500."""
+    async def batched(self, body: Any, responses: bool = False) -> Reply:
+        """The outcome of one line of a batch, of chat completions or `responses`: the same, without limits and latency;
+        what breaks a connection is 500."""
         number = self.stats.arrived(self._clock())
         fault = draw_fault(self.settings, number)
         if fault is not None:
@@ -94,7 +100,8 @@ class JudgeService:
         try:
             if fault is not None and fault not in _BROKEN_REPLIES:
                 raise _server_error()
-            payload = await self._judge(json.dumps(body, sort_keys=True).encode(), body, fault)
+            work = self._respond if responses else self._judge
+            payload = await work(json.dumps(body, sort_keys=True).encode(), body, fault)
         except RequestError as error:
             self.stats.answered(str(error.status))
             return Reply(error.status, error.body())
@@ -129,6 +136,9 @@ class JudgeService:
         payload = moderation_of(body)
         self.stats.judged(raw, 0)
         return payload
+
+    async def _respond(self, raw: bytes, body: Any, fault: Fault | None) -> dict[str, Any]:
+        return as_response(await self._judge(raw, as_chat(body), fault))
 
     async def _judge(self, raw: bytes, body: Any, fault: Fault | None) -> dict[str, Any]:
         if fault == Fault.SERVER_ERROR:

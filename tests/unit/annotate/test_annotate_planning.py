@@ -100,11 +100,19 @@ def test_two_annotators_of_one_name_are_refused() -> None:
         settings(annotators=[JUDGE, JUDGE])
 
 
-def test_pace_and_budget_may_change_while_a_stage_is_unfinished_and_nothing_else() -> None:
+def test_pace_budget_and_address_may_change_while_a_stage_is_unfinished_and_nothing_else() -> None:
     faster = settings(
         budget_usd=5.0,
         actors={"max_actors": 4},
-        annotators=[{**JUDGE, "requests_per_minute": 9, "concurrency": 3, "timeout_seconds": 5}],
+        annotators=[
+            {
+                **JUDGE,
+                "requests_per_minute": 9,
+                "concurrency": 3,
+                "timeout_seconds": 5,
+                "base_url": "http://127.0.0.1:9/v1",
+            }
+        ],
     )
     assert faster.recorded() == settings().recorded()
     for changes in (

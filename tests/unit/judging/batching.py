@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.unit.judging.conftest import annotator, make_questions
-from vp_ray.judging.batch_book import BatchBook, collected_keys
+from vp_ray.judging.batch_book import BatchBook, Purse, collected_keys
 from vp_ray.judging.batch_office import BatchOffice
-from vp_ray.judging.batch_run import BatchRun, Purse
+from vp_ray.judging.batch_run import BatchRun
 from vp_ray.judging.config import AnnotatorSettings
 from vp_ray.judging.forms import JudgementForm
 from vp_ray.judging.ledger import answered, spent_usd

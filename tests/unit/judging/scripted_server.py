@@ -16,8 +16,15 @@ class ScriptedServer:
         script = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                script.connections += 1
+
             def do_POST(self) -> None:
                 script.asked = self.rfile.read(int(self.headers["Content-Length"]))
+                script.requests += 1
                 script.path, script.sent_headers = self.path, dict(self.headers)
                 self.send_response(script.status)
                 self.send_header("Content-Type", script.content_type)
@@ -34,6 +41,7 @@ class ScriptedServer:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         self.reply(200, {})
         self.path, self.asked = "", b""
+        self.requests = self.connections = 0
         self.sent_headers: dict[str, str] = {}
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -37,14 +37,17 @@ def records(folder: Folder) -> list[dict[str, Any]]:
     return [json.loads(batches.read_bytes(name)) for name in batches.names()]
 
 
-def test_batched_rows_equal_live_ones_at_half_the_price(judge_at: JudgeAt, rubric: Rubric, tmp_path: Path) -> None:
-    url, live = judge_at(), annotator(price=DOLLAR)
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_batched_rows_equal_live_ones_at_half_the_price(
+    judge_at: JudgeAt, rubric: Rubric, tmp_path: Path, api: str
+) -> None:
+    url, live = judge_at(), annotator(price=DOLLAR, api=api)
     questions = make_questions(6, live, rubric)
     with open_judge(live, url, rubric) as (judge, _):
         expected = judge(questions)
     folder = Folder.at(tmp_path)
     notes: list[str] = []
-    desk, run = office(batcher(), url, questions, folder)
+    desk, run = office(batcher(api=api), url, questions, folder)
     desk.finish(lambda answers, note: notes.append(f"{answers}: {note}"))
     found = {row["judgement_id"]: row for row in rows_of(folder)}
     for row in expected:
@@ -55,9 +58,12 @@ def test_batched_rows_equal_live_ones_at_half_the_price(judge_at: JudgeAt, rubri
         assert own["latency_seconds"] >= 0
     assert dict(run.counts) == {"batches": 3, "requests": 12, "completed": 3, "asked_again": 0}
     assert sorted(len(record["tokens"]) for record in records(folder)) == [2, 5, 5]
+    batches = {record["batch_id"] for record in records(folder)}
     assert notes[0].startswith("0: 3 batches under way, ")
     assert notes[-1] == "12: "
     client = openai.OpenAI(base_url=url, api_key="any")
+    endpoints = {batch.endpoint for batch in client.batches.list() if batch.id in batches}
+    assert endpoints == {"/v1/responses" if api == "responses" else "/v1/chat/completions"}
     assert not [file for file in client.files.list() if file.purpose == "batch"], "uploads are removed when collected"
 
 
@@ -90,17 +96,18 @@ def test_expired_and_failed_requests_are_sent_again_and_then_get_a_status(
     assert all("HTTP 500" in row["error"] for row in rows if row["status"] == "given_up")
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
 def test_unreadable_answers_are_asked_again_with_the_error_and_all_is_paid_for(
-    judge_at: JudgeAt, rubric: Rubric, tmp_path: Path
+    judge_at: JudgeAt, rubric: Rubric, tmp_path: Path, api: str
 ) -> None:
     url = judge_at(faults={"malformed": 0.5, "refused": 0.1, "truncated": 0.1, "content_filtered": 0.1}, seed=5)
-    settings = batcher()
+    settings, before = batcher(api=api), stats(url)["requests"]
     desk, run = office(settings, url, make_questions(20, settings, rubric), Folder.at(tmp_path))
     desk.finish(silent)
     rows = rows_of(Folder.at(tmp_path))
     statuses = {"scored", "refused", "truncated", "content_filtered", "unreadable"}
     assert {row["status"] for row in rows} == statuses
-    assert stats(url)["requests"] == sum(row["attempts"] for row in rows)
+    assert stats(url)["requests"] - before == sum(row["attempts"] for row in rows)
     again = [row for row in rows if row["attempts"] == 2]
     assert len(again) == run.counts["asked_again"]
     once = max(row["cost_usd"] for row in rows if row["attempts"] == 1)

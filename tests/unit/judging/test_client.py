@@ -14,8 +14,10 @@ import pytest
 from tests.unit.judging.conftest import annotator
 from tests.unit.judging.scripted_server import ScriptedServer, problem
 from vp_ray.errors import AnnotatorError
-from vp_ray.judging.client import Failure, Reply, account_name, ask, check_annotator, new_client
+from vp_ray.judging.batch_files import read_output
+from vp_ray.judging.client import account_name, ask, check_annotator, new_client
 from vp_ray.judging.config import AnnotatorSettings
+from vp_ray.judging.outcomes import Failure, Reply
 from vp_ray.judging.rate_headers import duration_seconds
 
 
@@ -104,10 +106,33 @@ def test_a_429_that_the_stated_limits_contradict_is_not_our_rate(server: Server)
 
 
 def test_a_200_that_is_not_a_completion_is_the_servers_failure(server: Server) -> None:
-    for body in ("<html>please log in</html>", {"choices": []}, {"hello": 1}):
+    odd = ({"choices": [{"index": 0}]}, {"choices": [{"message": {"content": [{"text": "{}"}]}}]}, {"choices": 3})
+    for body in ("<html>please log in</html>", {"choices": []}, {"hello": 1}, *odd):
         outcome = server.reply_of(200, body)
         assert isinstance(outcome, Failure)
         assert outcome.failing == "server"
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_line_of_a_batch_is_read_as_a_live_answer_is_also_where_a_server_leaves_fields_out(api: str) -> None:
+    text = [{"type": "output_text", "text": "{}"}]
+    body = {
+        "chat": {"choices": [{"finish_reason": "stop", "message": {"content": "{}"}}], "usage": {"prompt_tokens": 3}},
+        "responses": {"status": "completed", "output": [{"type": "message", "content": text}]},
+    }[api]
+
+    def outcome(body: Any) -> Reply | Failure | None:
+        row = {"custom_id": "a", "response": {"status_code": 200, "body": body}, "error": None}
+        ((key, found),) = read_output(annotator(api=api), json.dumps(row).encode())
+        assert key == "a"
+        return found
+
+    tokens = 3 if api == "chat" else None
+    assert outcome(body) == Reply("{}", None, "stop", tokens, None, 0, (None, None))
+    for wrong in ({}, {"choices": 3, "status": "completed", "output": 3}, {"status": "failed", "output": []}):
+        failure = outcome(wrong)
+        assert isinstance(failure, Failure)
+        assert failure.failing == "server"
 
 
 def test_a_completion_brings_its_text_tokens_and_limits(server: Server) -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from tests.unit.judging.conftest import annotator
 from vp_ray.errors import AnnotatorError, BudgetError
+from vp_ray.judging.accounts import Account
 from vp_ray.judging.daily import sent_within_a_day
 from vp_ray.judging.departures import Departures
-from vp_ray.judging.gate import HORIZON_SECONDS, Account, Gate, LocalLimiter, Settled, Wanted
+from vp_ray.judging.gate import HORIZON_SECONDS, Gate, LocalLimiter
+from vp_ray.judging.grants import Settled, Wanted
 from vp_ray.storage import Folder
 
 

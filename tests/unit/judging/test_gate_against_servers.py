@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests.unit.judging.conftest import annotator
-from vp_ray.judging.gate import HORIZON_SECONDS, Gate, Settled, Wanted
+from vp_ray.judging.gate import HORIZON_SECONDS, Gate
+from vp_ray.judging.grants import Settled, Wanted
 from vp_ray.shapeworld.config import JudgeSettings
 from vp_ray.shapeworld.judge_limits import RateLimits
 

@@ -85,6 +85,22 @@ def test_a_reply_that_stays_unreadable_is_asked_for_twice_with_the_reason_and_ke
     assert "not valid JSON" in said[1]["content"]
 
 
+def test_a_judge_has_one_client_whose_connections_are_used_again_and_which_repeats_nothing_by_itself(
+    rubric: Rubric,
+) -> None:
+    server, settings = ScriptedServer(), annotator(concurrency=3, max_attempts=1)
+    with open_judge(settings, server.url, rubric) as (judge, _):
+        server.reply(200, completion("no"))
+        assert len(judge(make_questions(10, settings, rubric))) == 20
+        assert server.connections <= 3
+        assert server.requests == 20
+        server.reply(500, problem("server_error"))
+        with pytest.raises(AnnotatorError, match="gives no answer"):
+            judge(make_questions(1, settings, rubric)[:1])
+    server.close()
+    assert server.requests == 21
+
+
 def test_single_quotes_after_a_sentence_cost_no_second_request(judge_at: JudgeAt, rubric: Rubric) -> None:
     settings, url = annotator(), judge_at(canned=True, faults={"malformed": 1.0})
     with open_judge(settings, url, rubric) as (judge, _):

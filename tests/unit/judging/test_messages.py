@@ -38,6 +38,8 @@ def test_a_message_is_the_rubric_then_each_image_after_its_name_then_the_prompt(
     assert parts[0]["text"] == rubric.text("listwise", rubric.aspects)
     assert [parts[place]["text"] for place in (1, 3, 5, 7)] == ["image_1:", "image_2:", "image_3:", "image_4:"]
     assert parts[-1]["text"] == f"<prompt>{question.prompt}</prompt>"
+    assert {parts[place]["image_url"]["detail"] for place in (2, 4, 6, 8)} == {"auto"}
+    assert {part["image_url"]["detail"] for part in parts_of(question, rubric, detail="low")[2:9:2]} == {"low"}
     sent = [base64.b64decode(parts[place]["image_url"]["url"].split(",")[1]) for place in (2, 4, 6, 8)]
     assert sent == list(question.images)
 
@@ -78,6 +80,11 @@ def test_images_of_another_format_or_mode_are_converted() -> None:
     assert Image.open(io.BytesIO(data)).format == "JPEG"
     data, *_ = fitted(picture(32, 32, "JPEG"), annotator(image_format="png"))
     assert Image.open(io.BytesIO(data)).format == "PNG"
+
+
+def test_the_quality_of_jpeg_is_the_one_that_is_set() -> None:
+    sizes = [len(fitted(picture(64, 64), annotator(image_format="jpeg", jpeg_quality=q))[0]) for q in (20, 60, 95)]
+    assert sizes[0] < 0.7 * sizes[1] < 0.7 * sizes[2]
 
 
 @pytest.mark.parametrize("data", [b"", b"not a picture", picture(32, 32)[:60]])

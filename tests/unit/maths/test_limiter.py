@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vp_ray.maths.limiter import DAY, Pacer, RateLimit, Throttle, cut_share
+from vp_ray.maths.limiter import RateLimit, Throttle, cut_share
+from vp_ray.maths.pacing import DAY, Pacer
 from vp_ray.shapeworld.judge_limits import Gcra, SlidingWindow
 
 MINUTE = 60.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +80,29 @@ def test_a_batch_costs_the_mean_of_its_parts(model: VPScore, data: RewardData) -
         whole = group_loss(Forward(model), data.images, data.groups)
         parts = [group_loss(Forward(model), data.images, data.groups[first : first + 2]) for first in (0, 2, 4)]
     assert whole.item() == pytest.approx(torch.stack(parts).mean().item(), abs=1e-5)
+
+
+class CountingTokenizer:
+    """A tokenizer that remembers what it cut into tokens."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self.pad_token_id = tokenizer, tokenizer.pad_token_id
+        self.seen: list[str] = []
+
+    def __call__(self, prompts: list[str], **options: Any) -> Any:
+        self.seen += prompts
+        return self._tokenizer(prompts, **options)
+
+
+def test_a_prompt_is_cut_into_tokens_once_in_a_training(tiny_blip: Path, data: RewardData) -> None:
+    model = VPScore.from_backbone(str(tiny_blip)).eval()
+    tokenizer = CountingTokenizer(model.reader.tokenizer)
+    model.reader = replace(model.reader, tokenizer=tokenizer)
+    forward = Forward(model)
+    with torch.no_grad():
+        losses = [group_loss(forward, data.images, data.groups).item() for _ in range(3)]
+    assert sorted(tokenizer.seen) == sorted({group.prompt for group in data.groups})
+    assert len(set(losses)) == 1
 
 
 def test_each_image_is_encoded_once_however_many_pairs_it_is_in(model: VPScore, data: RewardData) -> None:

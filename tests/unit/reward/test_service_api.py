@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.local_service import Counts, LocalBackend, ask, ask_json, base64_of, encoded, form, scores_of, serving
+from tests.unit.reward.test_batching import Held
 from tests.unit.reward.test_scoring import Picky
 from vp_ray.errors import InputError, RewardError
 from vp_ray.models.http_rewards import HttpRewards
@@ -295,6 +296,29 @@ def test_the_handles_way_refuses_whole_requests_and_counts_them(model: VPScore) 
         replica.close()
     assert backend.counts.requests["handle"] == 6
     assert set(backend.counts.failures) == {"invalid_request", "not_finite", "unknown_model"}
+
+
+def test_a_replica_whose_pass_takes_too_long_is_not_healthy_and_is_again_when_the_pass_ends() -> None:
+    scorer = Held()
+    backend = LocalBackend({"held": scorer}, ServiceSettings(stuck_after_seconds=0.05))
+    replica = backend.replica
+
+    async def watch() -> None:
+        replica.check_health()
+        asked = asyncio.create_task(replica.score("held", pictures(1), ["a"]))
+        assert await asyncio.to_thread(scorer.began.acquire, timeout=30)
+        replica.check_health()
+        await asyncio.sleep(0.1)
+        with pytest.raises(RewardError, match="a batch is stuck"):
+            replica.check_health()
+        scorer.may_go.release()
+        await asked
+        replica.check_health()
+
+    try:
+        asyncio.run(watch())
+    finally:
+        replica.close()
 
 
 def test_forms_are_read_as_browsers_write_them() -> None:

@@ -13,8 +13,8 @@ from openai import OpenAI
 from openai.types import Batch
 
 from vp_ray.shapeworld.config import FaultSettings, JudgeSettings
-from vp_ray.shapeworld.judge_batches import read_upload
 from vp_ray.shapeworld.judge_server import running_judge
+from vp_ray.shapeworld.judge_uploads import read_upload
 from vp_ray.shapeworld.render import Arrangement
 from vp_ray.shapeworld.scenes import Scene, prompt_of
 
