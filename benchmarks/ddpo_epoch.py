@@ -40,7 +40,7 @@ ROUNDS = 5
 REMOTE_SHARE = 0.3
 RANKS = 2
 PARTS = ("sampling", "reward", "update")
-ADAM_EPSILON = 1e-5
+ADAM_EPSILON = 1e-4
 """Adam moves a weight of hardly any gradient as far as any other; with this, rounding does not decide which way."""
 SETTINGS = RlSettings.load(
     {

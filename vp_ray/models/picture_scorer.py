@@ -20,6 +20,10 @@ from vp_ray.models.reward_inputs import PromptReader, check_batch, check_prompts
 from vp_ray.protocols import Pixels, Scores
 
 SCORING_BATCH: Final = 64
+"""Images that are scored in one pass."""
+
+_CPU_PIXELS: Final = 8 * 224 * 224
+"""Pixels of one pass on a CPU; the activations of more leave its caches, and each image takes longer."""
 
 
 class PictureScorer(nn.Module):
@@ -71,11 +75,17 @@ class PictureScorer(nn.Module):
         self.eval()
         parts = []
         with torch.inference_mode():
-            for first in range(0, len(images), SCORING_BATCH):
-                rows = slice(first, first + SCORING_BATCH)
+            count = self._images_a_pass()
+            for first in range(0, len(images), count):
+                rows = slice(first, first + count)
                 parts.append(self.scaled(self.raw_scores(images[rows], prompts[rows])).float().cpu().numpy())
         self.train(training)
         return np.concatenate(parts)
+
+    def _images_a_pass(self) -> int:
+        if self.device.type != "cpu":
+            return SCORING_BATCH
+        return max(1, min(SCORING_BATCH, _CPU_PIXELS // self.preparation.side**2))
 
     def score_pictures(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
         """(B, A) scores of PIL images of any sizes and modes: the exact path."""
