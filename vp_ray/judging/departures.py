@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -15,6 +16,9 @@ _LEASE_MOST: Final = 64
 _PATIENCE_SECONDS: Final = 1.0
 """The gate is asked again after so long at most, since limits may have risen."""
 
+_Waiting = tuple[Callable[[], Wanted], float, asyncio.Future[tuple[int, Wanted]]]
+"""What a request wants, as far as is known when it is asked; since when it waits; and its place."""
+
 
 class Departures:
     """A queue in front of the gate, served by one task of the judge's event loop.
@@ -25,18 +29,22 @@ class Departures:
 
     def __init__(self, limiter: RateLimiter, annotator: str) -> None:
         self._limiter, self._annotator = limiter, annotator
-        self._queue: deque[tuple[Wanted, float, asyncio.Future[int]]] = deque()
-        self._booked: list[asyncio.Future[int]] = []
+        self._queue: deque[_Waiting] = deque()
+        self._booked: list[asyncio.Future[tuple[int, Wanted]]] = []
         self._lease = 1
         self._task: asyncio.Task[None] | None = None
         self._stopped: VpRayError | None = None
 
-    async def wait(self, wanted: Wanted) -> int:
-        """The lease of a request that may leave now; raises `BudgetError` when the budget does not allow it."""
+    async def wait(self, wanted: Callable[[], Wanted]) -> tuple[int, Wanted]:
+        """The lease of a request that may leave now, and what it was booked for.
+
+        `wanted` is called when the gate is asked, which may be long after: by then, replies may have told better what
+        requests cost. Raises `BudgetError` when the budget does not allow it.
+        """
         if self._stopped is not None:
             raise self._stopped
         loop = asyncio.get_running_loop()
-        place: asyncio.Future[int] = loop.create_future()
+        place: asyncio.Future[tuple[int, Wanted]] = loop.create_future()
         self._queue.append((wanted, loop.time(), place))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._serve())
@@ -61,26 +69,25 @@ class Departures:
                 for place in self._booked:
                     _fail(place, error)
 
-    async def _serve_lease(self, lease: list[tuple[Wanted, float, asyncio.Future[int]]]) -> None:
+    async def _serve_lease(self, lease: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         asked = loop.time()
-        grants = await self._limiter.reserve(
-            self._annotator, [replace(wanted, waited_seconds=asked - ready) for wanted, ready, _ in lease]
-        )
+        all_wanted = [replace(wanted(), waited_seconds=asked - ready) for wanted, ready, _ in lease]
+        grants = await self._limiter.reserve(self._annotator, all_wanted)
         start = loop.time()
-        for (wanted, ready, place), first in zip(lease, grants, strict=True):
+        for (wanted, ready, place), booked, first in zip(lease, all_wanted, grants, strict=True):
             grant, told = first, start
             while grant.barrier in ("later", "others"):
                 await asyncio.sleep(min(_PATIENCE_SECONDS, max(0.0, told + grant.wait_seconds - loop.time())))
-                waited = replace(wanted, waited_seconds=loop.time() - ready)
-                (grant,) = await self._limiter.reserve(self._annotator, [waited])
+                booked = replace(wanted(), waited_seconds=loop.time() - ready)  # noqa: PLW2901
+                (grant,) = await self._limiter.reserve(self._annotator, [booked])
                 told = loop.time()
             if grant.barrier == "budget":
                 _fail(place, _spent(grant))
                 continue
             await asyncio.sleep(max(0.0, told + grant.wait_seconds - loop.time()))
             if not place.done():
-                place.set_result(grant.lease)
+                place.set_result((grant.lease, booked))
         self._adapt(len(lease), loop.time() - start)
 
     def _adapt(self, served: int, seconds: float) -> None:
@@ -97,6 +104,6 @@ def _spent(grant: Grant) -> BudgetError:
     )
 
 
-def _fail(place: asyncio.Future[int], error: Exception) -> None:
+def _fail(place: asyncio.Future[tuple[int, Wanted]], error: Exception) -> None:
     if not place.done():
         place.set_exception(error)

@@ -87,10 +87,13 @@ class Interviewer(Generic[Item]):
         """One request through the gate and back, with the books kept; when it left, and what came of it."""
         settings, price = self._settings, self._price or FREE
         sent_tokens = request.tokens + sum(text_tokens(said["content"]) for said in course.said)
-        ratio = self._estimate.ratio
-        expected = round(sent_tokens * ratio) + settings.max_reply_tokens
-        held = price.cost_usd(round(sent_tokens * max(1.0, ratio)), settings.max_reply_tokens)
-        lease = await self._departures.wait(Wanted(expected, held))
+
+        def wanted() -> Wanted:
+            ratio = self._estimate.ratio
+            held = price.cost_usd(round(sent_tokens * max(1.0, ratio)), settings.max_reply_tokens)
+            return Wanted(round(sent_tokens * ratio) + settings.max_reply_tokens, held)
+
+        lease, booked = await self._departures.wait(wanted)
         left = time.monotonic()
         messages = [*request.messages, *course.said]
         outcome = await self._send(self._client, settings, messages, request.response_format)
@@ -106,12 +109,12 @@ class Interviewer(Generic[Item]):
             turned_away = True
         elif outcome.failing == "timeout":
             # An answer that comes too late may be billed all the same: the budget counts it at its dearest.
-            cost = held
+            cost = booked.cost_usd
             course.cost_usd += cost
         settled = Settled(
             lease,
             cost,
-            expected,
+            booked.tokens,
             age,
             isinstance(outcome, Reply),
             refused,

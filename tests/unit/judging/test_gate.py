@@ -156,7 +156,7 @@ def test_departures_leave_in_order_at_the_pace_of_the_gate() -> None:
         times: list[float] = []
 
         async def one() -> None:
-            await departures.wait(Wanted(0, 0))
+            await departures.wait(lambda: Wanted(0, 0))
             times.append(loop.time())
 
         await asyncio.gather(*(one() for _ in range(50)))
@@ -166,11 +166,24 @@ def test_departures_leave_in_order_at_the_pace_of_the_gate() -> None:
     assert 0.95 <= times[-1] - times[0] <= 3.0
 
 
+def test_a_request_that_waited_is_booked_for_what_is_known_when_it_leaves() -> None:
+    async def leave() -> tuple[int, int]:
+        limiter = LocalLimiter(started(Gate([annotator(tokens_per_minute=6000, limits="cap")])))
+        departures, estimate = Departures(limiter, "judge"), 40
+        waiting = [asyncio.create_task(departures.wait(lambda: Wanted(estimate, 0))) for _ in range(2)]
+        _, first = await waiting[0]
+        estimate = 20  # the first reply tells that requests are half of what was thought
+        _, second = await waiting[1]
+        return first.tokens, second.tokens
+
+    assert asyncio.run(leave()) == (40, 20)
+
+
 def test_a_stop_ends_all_waiting_at_once() -> None:
     async def stopped() -> list[BaseException | None]:
         gate = Gate([annotator(requests_per_minute=1)])
         departures = Departures(LocalLimiter(gate), "judge")
-        waiting = [asyncio.create_task(departures.wait(Wanted(0, 0))) for _ in range(4)]
+        waiting = [asyncio.create_task(departures.wait(lambda: Wanted(0, 0))) for _ in range(4)]
         await asyncio.sleep(0.05)
         departures.stop(AnnotatorError("stop"))
         outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), timeout=5)
@@ -183,7 +196,7 @@ def test_a_stop_ends_all_waiting_at_once() -> None:
 
 def test_a_request_that_could_pass_the_budget_never_leaves() -> None:
     async def leave() -> None:
-        await Departures(LocalLimiter(Gate([annotator()], budget_usd=0.5)), "judge").wait(Wanted(0, 0.6))
+        await Departures(LocalLimiter(Gate([annotator()], budget_usd=0.5)), "judge").wait(lambda: Wanted(0, 0.6))
 
     with pytest.raises(BudgetError, match=r"could pass the budget.*budget_usd"):
         asyncio.run(leave())
@@ -194,8 +207,8 @@ def test_a_request_for_which_there_is_room_once_others_are_settled_waits_for_the
         gate = Gate([annotator()], budget_usd=1.0)
         limiter = LocalLimiter(gate)
         departures, loop = Departures(limiter, "judge"), asyncio.get_running_loop()
-        lease = await departures.wait(Wanted(0, 0.7))
-        waiting, began = asyncio.create_task(departures.wait(Wanted(0, 0.7))), loop.time()
+        lease, _ = await departures.wait(lambda: Wanted(0, 0.7))
+        waiting, began = asyncio.create_task(departures.wait(lambda: Wanted(0, 0.7))), loop.time()
         await asyncio.sleep(0.3)
         await limiter.settle("judge", Settled(lease, cost_usd=0.1))
         await waiting
@@ -208,8 +221,8 @@ def test_money_held_for_an_actor_that_died_does_not_make_others_wait_for_ever() 
     async def leave() -> None:
         gate = Gate([annotator(timeout_seconds=0.2)], budget_usd=1.0, grace_seconds=0.1)
         departures = Departures(LocalLimiter(gate), "judge")
-        await departures.wait(Wanted(0, 0.7))
-        await departures.wait(Wanted(0, 0.7))
+        await departures.wait(lambda: Wanted(0, 0.7))
+        await departures.wait(lambda: Wanted(0, 0.7))
 
     with pytest.raises(BudgetError):
         asyncio.run(leave())
