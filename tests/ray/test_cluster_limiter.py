@@ -33,7 +33,7 @@ def depart(books: Books, count: int) -> list[float]:
         limiter, times = ClusterLimiter(books), []
         departures = Departures(limiter, "judge")
         for _ in range(count):
-            lease = await departures.wait(Wanted(10, 0.0))
+            lease, _ = await departures.wait(lambda: Wanted(10, 0.0))
             times.append(time.time())
             await limiter.settle("judge", Settled(lease, answered=True))
         return times
