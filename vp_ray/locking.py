@@ -3,7 +3,8 @@
 A local directory is held by the operating system's lock on `.lock`, which ends with the process. An object store has no
 locks, so the holder writes a heartbeat to `lock.json`: who finds one watches it, refuses to start where it beats, and
 takes over where it does not. No two clocks are compared. Two processes that begin in the same moment may both find no
-lock; each looks again after a moment, and one that later finds another's name in the lock stops.
+lock; each looks again after a moment, and one that later finds another's name in the lock stops. A holder of this very
+machine whose process is not there any more is not waited for.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from vp_ray.errors import StorageError
 from vp_ray.storage import RunFolder, explained
 
 LOCK: Final = "lock.json"
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 BEAT_SECONDS: Final = 10.0
 _BEATS_MISSED: Final = 3.5
 """A holder that misses so many is gone."""
@@ -62,7 +65,7 @@ def _held(run: RunFolder, holder: str) -> StorageError:
 @contextmanager
 def _remote(run: RunFolder, beat_seconds: float) -> Iterator[None]:
     before = _read(run)
-    if before is not None:
+    if before is not None and not _has_ended(before):
         _wait_for_silence(run, before, beat_seconds)
     heart = _Heart(run, beat_seconds)
     heart.beat()
@@ -96,6 +99,20 @@ def _name(lock: dict[str, Any] | None) -> str:
     return f" (process {lock.get('process')} on {lock.get('host')})" if lock else ""
 
 
+def _processes() -> str | None:
+    """Names the table of processes that this process sees: a machine since its start, and a container on it."""
+    try:
+        return f"{_BOOT.read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _has_ended(lock: dict[str, Any]) -> bool:
+    """Whether the holder would be seen here if it lived, and is not; False where that cannot be known."""
+    seen_here = lock.get("processes") is not None and lock["processes"] == _processes()
+    return seen_here and not Path(f"/proc/{lock.get('process')}").exists()
+
+
 def _wait_for_silence(run: RunFolder, before: dict[str, Any], beat_seconds: float) -> None:
     """Returns when the lock has not been renewed for some beats; raises `StorageError` as soon as it is."""
     end = time.monotonic() + _BEATS_MISSED * beat_seconds
@@ -123,7 +140,7 @@ class _Heart:
     def beat(self) -> None:
         """Writes the lock."""
         self._beats += 1
-        about = {"host": socket.gethostname(), "process": os.getpid(), "beat": self._beats}
+        about = {"host": socket.gethostname(), "process": os.getpid(), "processes": _processes(), "beat": self._beats}
         self._run.write_json(LOCK, {"owner": self._owner, **about})
 
     def owns(self, lock: dict[str, Any] | None) -> bool:

@@ -3,6 +3,8 @@
 RUN/STAGE/started.json    settings and fingerprints of the inputs, written first
 RUN/STAGE/...             tables (Parquet), progress of an unfinished stage
 RUN/STAGE/manifest.json   written last and atomically; from then on the stage is immutable
+
+On object stores no reader depends on a listing: a folder of parts is sealed with `files.json`, which names them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ from vp_ray.ids import fingerprint
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
+FILES = "files.json"
 ROW_GROUP_IMAGES = 100
 """Rows of a row group where rows hold images, so that a viewer fetches little."""
 
@@ -43,7 +46,7 @@ def explained(where: str) -> Iterator[None]:
         code = getattr(error, "errno", None)
         if code == errno.ENOSPC or "No space left" in str(error):
             problem, remedy = "no space is left on the device", "Free some, then start the run again: it goes on here."
-        elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif code in (errno.EACCES, errno.EPERM, errno.EROFS) or "ACCESS_DENIED" in str(error):
             problem, remedy = "writing or reading is not permitted", "Choose another run directory or mend its rights."
         else:
             problem, remedy = f"storage failed ({error})", "Start the run again: it goes on from here."
@@ -102,11 +105,40 @@ class Folder:
             return filesystem.get_file_info(f"{path}/{name}").type != fs.FileType.NotFound
 
     def names(self) -> list[str]:
-        """Names of the files here, sorted; temporary ones are left out."""
+        """Names of the files here, sorted: those that `seal` named, or else those that are listed."""
+        if not self.is_local and self.exists(FILES):
+            return [str(name) for name in self.read_json(FILES)]
+        return self.listed()
+
+    def listed(self) -> list[str]:
+        """Names of the files that a listing shows, sorted; temporary ones are left out.
+
+        A store whose listings are late may not show what was written a moment ago.
+        """
+        return sorted(info.base_name for info in self._infos() if info.is_file and not info.base_name.endswith(".tmp"))
+
+    def folders(self) -> list[str]:
+        """Names of the folders here that a listing shows, sorted."""
+        return sorted(info.base_name for info in self._infos() if info.type == fs.FileType.Directory)
+
+    def _infos(self) -> list[fs.FileInfo]:
         filesystem, path = self.filesystem()
         with explained(self.uri):
-            infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        return sorted(info.base_name for info in infos if info.is_file and not info.base_name.endswith(".tmp"))
+            infos: list[fs.FileInfo] = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        return infos
+
+    def seal(self, names: Iterable[str]) -> None:
+        """Says which files the folder holds from now on, for readers on an object store; a disk's listing is exact."""
+        if not self.is_local:
+            self.write_json(FILES, sorted(names))
+
+    def sizes(self, names: Iterable[str]) -> dict[str, int | None]:
+        """Bytes of these files; None for one that is not there. No listing is asked."""
+        filesystem, path = self.filesystem()
+        wanted = list(names)
+        with explained(self.uri):
+            infos = filesystem.get_file_info([f"{path}/{name}" for name in wanted])
+        return {name: info.size if info.is_file else None for name, info in zip(wanted, infos, strict=True)}
 
     def make(self) -> Folder:
         """Creates the folder and its parents."""

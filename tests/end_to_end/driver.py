@@ -124,7 +124,7 @@ class Driver:
         os.kill(self._process.pid, signal.SIGKILL)
 
 
-def small_loop(run: Path, **changes: str) -> list[str]:
+def small_loop(run: Path | str, **changes: str) -> list[str]:
     """The arguments of the demo at its smallest size, in the run directory `run`; a setting `a.b` is written `a__b`."""
     settings = {**SMALL_LOOP, **{key.replace("__", "."): value for key, value in changes.items()}}
     assignments = [f"{key}={value}" for key, value in settings.items()]

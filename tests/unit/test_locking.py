@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vp_ray.errors import StorageError
-from vp_ray.locking import LOCK, locked
+from vp_ray.locking import BEAT_SECONDS, LOCK, locked
 from vp_ray.storage import RunFolder
 
 BEAT, SLOW_BEAT = 0.2, 1.0
@@ -55,6 +55,22 @@ def test_a_lock_whose_holder_is_gone_is_taken_over_after_some_missed_beats(bucke
     run.write_json(LOCK, {"owner": "gone", "host": "elsewhere", "process": 1, "beat": 7})
     with locked(run, BEAT):
         assert run.read_json(LOCK)["owner"] != "gone"
+
+
+def test_a_lock_of_this_machine_whose_process_was_killed_is_taken_over_at_once(bucket: str) -> None:
+    run = RunFolder.at(f"{bucket}/killed")
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(run.uri, ready, done))
+    other.start()
+    assert ready.wait(60)
+    with pytest.raises(StorageError, match=f"process {other.pid} on "), locked(run):
+        pass
+    other.kill()
+    other.join()
+    started = time.monotonic()
+    with locked(run):
+        assert time.monotonic() - started < BEAT_SECONDS
 
 
 def test_who_finds_anothers_name_in_the_lock_stops(bucket: str) -> None:

@@ -26,7 +26,7 @@ from vp_ray.judging.client import check_annotator
 from vp_ray.judging.config import EMBEDDED, AnnotatorSettings
 from vp_ray.judging.costs import costs_by_day
 from vp_ray.judging.engine import Judge
-from vp_ray.judging.ledger import answered, asked_again, open_retry, read_ledger, spent_usd
+from vp_ray.judging.ledger import answered, asked_again, open_retry, read_ledger, register, spent_usd
 from vp_ray.judging.prices import price_of
 from vp_ray.judging.rubric import Rubric
 from vp_ray.pictures import ImageReader
@@ -145,6 +145,7 @@ def _ask(
         def on_result(result: Mapping[str, Any]) -> None:
             nonlocal asked
             asked += int(result["answers"])
+            register(ledger, [result["writer"]])
             bar.update(len(done) + asked)
 
         with running_limiter(settings.annotators, budget, ledger, urls) as books:
@@ -225,7 +226,8 @@ class GroupAnnotator:
             return self._judges[name]
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        """How many answers of the shard are in the ledger now: all of them."""
+        """How many answers of the shard are in the ledger now, which is all of them, and who wrote them."""
         pictures = {image_id: self._images.read(*place) for image_id, place in shard["images"].items()}
         questions = [Planned.of(item).question(pictures) for item in shard["judgements"]]
-        return {"answers": len(self._judge(shard["annotator"])(questions))}
+        judge = self._judge(shard["annotator"])
+        return {"answers": len(judge(questions)), "writer": judge.writer}

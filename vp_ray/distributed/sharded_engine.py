@@ -48,7 +48,8 @@ class ShardedEngine(DeepSpeedEngine):
     def save(self, folder: Path) -> None:
         """Writes this rank's part of weights and moments; every rank calls it."""
         self._between_updates(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        # DeepSpeed makes its folder on rank 0 alone, whose disk may be another.
+        (folder / _SHARDS).mkdir(parents=True, exist_ok=True)
         self._engine.save_checkpoint(str(folder), tag=_SHARDS, save_latest=False)
         if dist.get_rank() == 0:
             counts = {"updates": self.updates, "ranks": dist.get_world_size()}
@@ -66,6 +67,8 @@ class ShardedEngine(DeepSpeedEngine):
         universal = ranks != dist.get_world_size()
         if universal:
             _together(lambda: _convert(folder), folder)
+            # Nothing is left to do here unless this rank has a copy of its own.
+            _convert(folder)
         config = self._engine._config
         config.load_universal_checkpoint = universal
         try:

@@ -86,13 +86,13 @@ def _adapter(settings: EvaluateSettings, run: RunFolder) -> tuple[str, str]:
     if settings.adapter is not None:
         return settings.adapter, settings.adapter
     stage = run.stage("rl")
-    return str((stage / "adapter").local_path), stage.finished().fingerprint
+    return (stage / "adapter").uri, stage.finished().fingerprint
 
 
 def _draw(settings: EvaluateSettings, drawings: Drawings, images: Folder) -> float | None:
     """Draws the shards that are not there; images a second, or None where nothing was to do."""
     shards = [shard | {"model": drawing.model.name} for drawing in drawings for shard in drawing.shards]
-    done = set(images.names())
+    done = set(images.listed())
     total = sum(len(shard["rows"]) for shard in shards)
     made = before = sum(len(shard["rows"]) for shard in shards if shard["file"] in done)
     started = time.monotonic()
@@ -108,6 +108,7 @@ def _draw(settings: EvaluateSettings, drawings: Drawings, images: Folder) -> flo
         missing = [shard for shard in shards if shard["file"] not in done]
         arguments = {"generators": generators, "folder": images.uri}
         run_shards(missing, ModelShardMaker, arguments, settings.pool, "evaluate", count)
+    images.seal(shard["file"] for shard in shards)
     return (made - before) / (time.monotonic() - started) if made > before else None
 
 
@@ -124,18 +125,18 @@ def _score(run: RunFolder, drawings: Drawings, images: Folder, scores: Folder) -
     """VP-Score's scores of every pair of shards that has none yet."""
     checkpoint = run.stage("reward") / "checkpoint"
     run.stage("reward").finished()
-    done = set(scores.names())
+    done = set(scores.listed())
     missing = [
         both for both in zip(*(drawing.shards for drawing in drawings), strict=True) if both[0]["file"] not in done
     ]
-    if not missing:
-        return
-    model = VPScore.from_pretrained(checkpoint.uri)
-    with progress("evaluate", "shards scored", len(missing)) as bar:
-        for number, both in enumerate(missing, start=1):
-            pairs = _pairs_of(both, images)
-            scores.write_table(both[0]["file"], scores_by_model(model, [row for pair in pairs for row in pair]), SCORES)
-            bar.update(number)
+    if missing:
+        model = VPScore.from_pretrained(checkpoint.uri)
+        with progress("evaluate", "shards scored", len(missing)) as bar:
+            for number, both in enumerate(missing, start=1):
+                rows = [row for pair in _pairs_of(both, images) for row in pair]
+                scores.write_table(both[0]["file"], scores_by_model(model, rows), SCORES)
+                bar.update(number)
+    scores.seal(shard["file"] for shard in drawings[0].shards)
 
 
 def _judge(panel: Panel, made: Sequence[Pair], drawings: Drawings, images: Folder, ledger: Folder) -> None:

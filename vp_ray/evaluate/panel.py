@@ -16,7 +16,7 @@ from vp_ray.judging.client import check_annotator
 from vp_ray.judging.config import EMBEDDED, AnnotatorSettings
 from vp_ray.judging.engine import Judge
 from vp_ray.judging.gate import Gate, LocalLimiter
-from vp_ray.judging.ledger import answered, spent_usd
+from vp_ray.judging.ledger import answered, register, spent_usd
 from vp_ray.judging.orders import orders, permuted
 from vp_ray.judging.prices import price_of
 from vp_ray.judging.requests import Question, judgement_id
@@ -73,6 +73,7 @@ class Panel:
                 judge.name: stack.enter_context(Judge(judge, urls[judge.name], self._rubric, self._gate, self._ledger))
                 for judge in settings.judges
             }
+            register(self._ledger, [engine.writer for engine in engines.values()])
             threads = stack.enter_context(ThreadPoolExecutor(workers))
             try:
                 for judge_name, questions in self._chunks(pairs):

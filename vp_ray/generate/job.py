@@ -51,6 +51,7 @@ def run(settings: GenerateSettings, run: RunFolder) -> StageOutcome:
     if not stage.exists("plan.parquet"):
         stage.write_table("plan.parquet", _manifest(plans), PLAN)
     seconds, drawn = _draw(plans, stage, folder)
+    folder.seal(shard["file"] for plan in plans for shard in plan.shards)
     rows = folder.read_table(".", columns=["status", "flags"])
     flags = Counter(flag for flags in rows["flags"].to_pylist() for flag in flags or ())
     return StageOutcome(
@@ -66,7 +67,7 @@ def _manifest(plans: list[GeneratorPlan]) -> pa.Table:
 
 def _draw(plans: list[GeneratorPlan], stage: StageFolder, folder: Folder) -> tuple[float, int]:
     """Seconds and images of the shards that were not there."""
-    done = set(folder.names())
+    done = set(folder.listed())
     measured = read_measured(stage)
     made = sum(len(shard["rows"]) for plan in plans for shard in plan.shards if shard["file"] in done)
     drawn, started = 0, time.monotonic()

@@ -166,6 +166,7 @@ class TableWriter:
     def finish(self) -> dict[str, int]:
         """Writes the tables; rows by kind."""
         self._flush()
+        (self._folder / "images").seal(f"part-{part:05d}.parquet" for part in range(self._parts))
         judged = mean_ratings(self._tables["judgements"], self._generators)
         if judged:
             known = {(row["image_id"], row["aspect"]) for row in judged}

@@ -1,6 +1,7 @@
 """What is known of the batches of a stage, on disk before anything is waited for.
 
     BATCHES/NAME.json     one batch: its file and its id at the provider, its requests and what they have been through
+    BATCHES/ANNOTATOR.index    on an object store: the names of an annotator's batches, so that no listing is needed
 
 A record is written when the file is uploaded and before the batch is created, again with the batch's id, and a last
 time when every answer of the batch is in the ledger. So a process may be killed at any point: a batch whose id was not
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from vp_ray.errors import BudgetError
+from vp_ray.ids import content_id
 from vp_ray.judging.courses import Course
 from vp_ray.judging.ledger import ledger_rows
 from vp_ray.storage import Folder
@@ -54,20 +56,28 @@ class BatchBook:
 
     def __init__(self, folder: Folder, annotator: str) -> None:
         self._folder = folder
-        read = (json.loads(folder.read_bytes(name)) for name in folder.names() if name.endswith(".json"))
+        self._index = f"{content_id('annotator', annotator)}.index"
+        names = folder.read_json(self._index) if folder.exists(self._index) else folder.listed()
+        read = (json.loads(folder.read_bytes(name)) for name in names if name.endswith(".json"))
         records = (BatchRecord(**values) for values in read if values["annotator"] == annotator)
         self.records = sorted(records, key=lambda record: record.created_at)
 
     def write(self, record: BatchRecord) -> None:
         """Makes a record safe."""
-        if record not in self.records:
-            self.records.append(record)
         data = json.dumps(asdict(record), ensure_ascii=False, separators=(",", ":")).encode()
         self._folder.make().write_bytes(f"{record.name}.json", data)
+        if record not in self.records:
+            self.records.append(record)
+            self._write_index()
+
+    def _write_index(self) -> None:
+        if not self._folder.is_local:
+            self._folder.write_json(self._index, [f"{record.name}.json" for record in self.records])
 
     def forget(self, record: BatchRecord) -> None:
         """Removes the record of a batch that was never created."""
         self.records.remove(record)
+        self._write_index()
         self._folder.delete(f"{record.name}.json")
 
     @property

@@ -24,7 +24,7 @@ from vp_ray.judging.config import AnnotatorSettings, BatchSettings
 from vp_ray.judging.courses import Course, Registrar
 from vp_ray.judging.forms import Form, Item
 from vp_ray.judging.image_tokens import TokenEstimate
-from vp_ray.judging.ledger import LedgerWriter
+from vp_ray.judging.ledger import LedgerWriter, register
 from vp_ray.judging.outcomes import Failure, Reply
 from vp_ray.judging.prices import FREE, price_of
 from vp_ray.storage import Folder
@@ -85,6 +85,7 @@ class BatchRun(Generic[Item]):
     async def connected(self, ledger: Folder) -> AsyncIterator[None]:
         """With a client and a ledger for this event loop."""
         self._ledger = LedgerWriter(ledger)
+        register(ledger, [self._ledger.name])
         try:
             async with new_client(self._settings, self._base_url) as client:
                 self._wire = BatchWire(self._settings, client)

@@ -52,6 +52,11 @@ class Asker(Generic[Item]):
         """
         return asyncio.run_coroutine_threadsafe(self._answer_all(items), self._loop).result()
 
+    @property
+    def writer(self) -> str | None:
+        """The name of what writes to the ledger."""
+        return None if self._ledger is None else self._ledger.name
+
     async def _answer_all(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         rows = await asyncio.gather(*(self._answer(item) for item in items))
         if self._stopped is not None:

@@ -1,7 +1,9 @@
-"""Every paid answer on disk before it is counted: JSON lines, one file a writer, and none is ever rewritten.
+"""Every paid answer is safe before it is counted: JSON lines, one file a writer.
 
-    LEDGER/WRITER.jsonl             local: appended and fsynced
-    LEDGER/WRITER-000001.jsonl      object stores, which cannot append: one object a flush
+    LEDGER/WRITER.jsonl             on a disk: appended and fsynced, never rewritten
+    LEDGER/WRITER-000001.jsonl      on an object store, which cannot append: an object that is replaced as a whole by
+                                    itself and the new lines once a second, until it is full and the next one begins
+    LEDGER/writers.json             on an object store: the writers whose files must be there, whatever a listing shows
 
 A line that a killed process left unfinished is passed over; what it held is asked again.
 """
@@ -11,9 +13,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import FileIO
 from typing import Any, Final
 
@@ -27,6 +32,11 @@ UNANSWERED: Final = frozenset({Status.TIMED_OUT, Status.GIVEN_UP})
 
 _CHUNK_ROWS: Final = 4096
 _REMOTE_FLUSH_SECONDS: Final = 1.0
+_OBJECT_BYTES: Final = 1 << 20
+"""An object of a ledger is full with so many: few enough to be sent again and again, and enough to be read quickly."""
+_READ_AT_ONCE: Final = 16
+_WRITERS: Final = "writers.json"
+_OBJECT: Final = re.compile(r"(.+)-(\d{6})\.jsonl")
 
 
 class LedgerWriter:
@@ -37,11 +47,13 @@ class LedgerWriter:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder.make()
-        self._writer = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        self.name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        """What its files are named by."""
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._file: FileIO | None = None
-        self._parts = 0
+        self._part = 0
+        self._content = b""
         self._torn = False
 
     async def append(self, row: Mapping[str, Any]) -> None:
@@ -69,10 +81,9 @@ class LedgerWriter:
 
     def _write(self, data: bytes) -> None:
         if not self._folder.is_local:
-            self._parts += 1
-            self._folder.write_bytes(f"{self._writer}-{self._parts:06d}.jsonl", data)
+            self._replace(data)
             return
-        path = self._folder.local_path / f"{self._writer}.jsonl"
+        path = self._folder.local_path / f"{self.name}.jsonl"
         with explained(str(path)):
             if self._file is None:
                 self._file = path.open("ab", buffering=0)
@@ -84,6 +95,15 @@ class LedgerWriter:
             os.fsync(self._file.fileno())
             self._torn = False
 
+    def _replace(self, data: bytes) -> None:
+        """Puts the present object's lines and the new ones in its place, or begins the next object."""
+        if not self._content or len(self._content) + len(data) > _OBJECT_BYTES:
+            self._part, self._content = self._part + 1, b""
+        # After a write that failed the next object is begun, since that write may still arrive.
+        content, self._content = self._content + data, b""
+        self._folder.write_bytes(_object(self.name, self._part), content)
+        self._content = content
+
     def close(self) -> None:
         """Closes the file; what was appended is safe already."""
         if self._file is not None:
@@ -93,16 +113,63 @@ class LedgerWriter:
 
 def ledger_rows(folder: Folder) -> Iterator[dict[str, Any]]:
     """Every row that is whole, file by file, also those that a better answer replaced."""
-    for name in folder.names():
-        if not name.endswith(".jsonl"):
-            continue
-        for line in folder.read_bytes(name).splitlines():
+    for data in _files_of(folder):
+        for line in data.splitlines():
             try:
                 row = json.loads(line)
             except ValueError:
                 continue
             if isinstance(row, dict) and "judgement_id" in row:
                 yield row
+
+
+def _files_of(folder: Folder) -> Iterator[bytes]:
+    """The content of every file, in the order of their names."""
+    names = [name for name in folder.listed() if name.endswith(".jsonl")]
+    if folder.is_local:
+        yield from map(folder.read_bytes, names)
+        return
+    last = dict.fromkeys(registered(folder), 0)
+    for match in filter(None, map(_OBJECT.fullmatch, names)):
+        last[match[1]] = max(last.get(match[1], 0), int(match[2]))
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        counts = zip(last, pool.map(partial(_count, folder), last, last.values()), strict=True)
+        known = (_object(writer, part) for writer, count in counts for part in range(1, count + 1))
+        objects = sorted({*names, *known})
+        for first in range(0, len(objects), _READ_AT_ONCE):
+            yield from pool.map(folder.read_bytes, objects[first : first + _READ_AT_ONCE])
+
+
+def _object(writer: str, part: int) -> str:
+    return f"{writer}-{part:06d}.jsonl"
+
+
+def _count(folder: Folder, writer: str, listed: int) -> int:
+    """How many objects a writer has: they follow one another, and whether one is there is known at once, while a
+    listing may be late."""
+    count = listed
+    while folder.exists(_object(writer, count + 1)):
+        count += 1
+    return count
+
+
+def registered(folder: Folder) -> list[str]:
+    """The writers that `register` named."""
+    if folder.is_local or not folder.exists(_WRITERS):
+        return []
+    return [str(name) for name in folder.read_json(_WRITERS)]
+
+
+def register(folder: Folder, writers: Iterable[str | None]) -> None:
+    """Has the objects of these writers read whatever a listing shows.
+
+    One thread of the one process that has the run calls it, since the register is replaced as a whole.
+    """
+    if folder.is_local:
+        return
+    known, new = registered(folder), {name for name in writers if name is not None}
+    if not new <= set(known):
+        folder.write_json(_WRITERS, sorted({*known, *new}))
 
 
 def answered(folder: Folder) -> set[str]:

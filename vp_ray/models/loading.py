@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from vp_ray.errors import CheckpointError, SettingsError
+from vp_ray.local_copies import to_read
 from vp_ray.models.config import GeneratorSettings
 from vp_ray.models.families.base import Family
 from vp_ray.models.families.flux import Flux
@@ -22,6 +23,7 @@ from vp_ray.models.families.sd3 import StableDiffusion3
 from vp_ray.models.families.sdxl import StableDiffusionXL
 from vp_ray.models.families.stable_diffusion import StableDiffusion
 from vp_ray.models.sources import resolve
+from vp_ray.storage import Folder
 
 SCHEDULERS: Final = {
     "ddim": "DDIMScheduler",
@@ -86,7 +88,9 @@ def load_pipeline(settings: GeneratorSettings) -> DiffusionPipeline:
     pipe = _from_pretrained(settings, settings.source, settings.revision)
     with _explained(settings, settings.source):
         if settings.adapter is not None:
-            _apply_adapter(pipe, Path(resolve(settings.adapter)))
+            adapter = resolve(settings.adapter)
+            with to_read(Folder(adapter)) if "://" in adapter else nullcontext(Path(adapter)) as place:
+                _apply_adapter(pipe, place)
         if settings.scheduler != "own":
             pipe.scheduler = scheduler_like(pipe.scheduler, settings.scheduler)
     return pipe

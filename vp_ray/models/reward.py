@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from vp_ray.errors import CheckpointError, StorageError
+from vp_ray.local_copies import to_read
 from vp_ray.models.backbone import Backbone
 from vp_ray.models.backbones import FAMILIES, load_backbone
 from vp_ray.models.picture_scorer import PictureScorer
@@ -149,8 +149,10 @@ class VPScore(PictureScorer):
             self.reader.tokenizer.save_pretrained(temporary)
             for path in sorted(Path(temporary).iterdir()):
                 folder.write_bytes(path.name, path.read_bytes())
+            tokenizer = sorted(path.name for path in Path(temporary).iterdir())
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         folder.write_bytes(_WEIGHTS, safetensors.torch.save(tensors))
+        folder.seal([_CONFIG, _WEIGHTS, *tokenizer])
         folder.write_json(_CONFIG, self.config.to_json())
 
     @classmethod
@@ -180,14 +182,8 @@ class VPScore(PictureScorer):
 
 def _tokenizer(folder: Folder) -> Any:
     """The tokenizer whose files lie in the folder; remote ones are fetched to a temporary directory."""
-    with ExitStack() as stack:
-        if folder.is_local:
-            local = folder.local_path
-        else:
-            local = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            for name in folder.names():
-                if name not in (_CONFIG, _WEIGHTS):
-                    (local / name).write_bytes(folder.read_bytes(name))
+    kept = [] if folder.is_local else [name for name in folder.names() if name not in (_CONFIG, _WEIGHTS)]
+    with to_read(folder, kept) as local:
         try:
             return AutoTokenizer.from_pretrained(local)
         except (OSError, ValueError) as error:

@@ -101,6 +101,7 @@ class Construction:
     def finish(self) -> tuple[pa.Table, dict[str, int]]:
         """`records.PREFERENCES`, and how many pairs of each kind."""
         self._flush()
+        (self.folder / "images").seal(f"constructed-{part:05d}.parquet" for part in range(self.parts))
         self.rows.sort(key=lambda row: (row["prompt_id"], row["preference_id"]))
         return pa.Table.from_pylist(self.rows, schema=PREFERENCES), dict(sorted(self.kinds.items()))
 

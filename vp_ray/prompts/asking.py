@@ -12,7 +12,7 @@ from vp_ray.judging.engine import Asker
 from vp_ray.judging.forms import Form
 from vp_ray.judging.grants import RateLimiter
 from vp_ray.judging.interview import Send
-from vp_ray.judging.ledger import UNANSWERED, best_rows
+from vp_ray.judging.ledger import UNANSWERED, best_rows, register
 from vp_ray.prompts.forms import Prompt
 from vp_ray.storage import Folder
 
@@ -49,6 +49,7 @@ def answers(
         Asker(settings, base_url, form, limiter, ledger, send) as asker,
         ThreadPoolExecutor(_CHUNKS_AT_ONCE) as threads,
     ):
+        register(ledger, [asker.writer])
         for made in threads.map(asker, chunks):
             rows |= {row["judgement_id"]: row for row in made}
             tell(len(rows))

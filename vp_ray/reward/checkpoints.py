@@ -1,27 +1,25 @@
-"""Checkpoints of a reward training: `checkpoints/update_NNNNN/`, complete once `state.json`, written last, is there.
+"""What a reward training goes on from, `checkpoints/update_NNNNN/`, and its best weights, `best/update_NNNNN/`.
 
 No random generator has a state to save: every random number is a function of (seed, update, rank).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from vp_ray.checkpoints import Checkpoint, new_checkpoint, newest_checkpoint
 from vp_ray.distributed.engine_state import EngineState, trainable_parameters, write_state
 from vp_ray.errors import CheckpointError
+from vp_ray.local_copies import to_write
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.protocols import Collective, Engine
 from vp_ray.storage import Folder
 
-STATE: Final = "state.json"
 BEST: Final = "best"
 _PLACE: Final = "checkpoints"
 _AVERAGES: Final = "averages.safetensors"
-_KEPT: Final = 2
-_NAME = re.compile(r"update_(\d+)")
 
 
 class WeightsEngine(Engine, Protocol):
@@ -48,54 +46,42 @@ class TrainingState:
     """Its accuracy by aspect, and mean and spread of its raw scores."""
 
 
-def _updates(folder: Folder) -> list[int]:
-    """Updates of the complete checkpoints, ascending."""
-    found = [_NAME.fullmatch(path.parent.name) for path in (folder.local_path / _PLACE).glob(f"update_*/{STATE}")]
-    return sorted(int(match[1]) for match in found if match)
-
-
 def save(
     folder: Folder, state: TrainingState, engine: Engine, collective: Collective, averages: AveragedWeights | None
 ) -> None:
     """Writes a checkpoint and removes all but the last two; every rank calls it."""
     name = f"update_{state.update:05d}"
-    place = folder / _PLACE / name
-    if collective.rank == 0:
-        (folder / _PLACE).delete(name)
-        place.make()
-    collective.barrier()
-    engine.save(place.local_path)
-    if collective.rank == 0:
-        if averages is not None:
-            averages.save(place.local_path / _AVERAGES)
-        place.write_json(STATE, asdict(state))
-        for old in _updates(folder)[:-_KEPT]:
-            (folder / _PLACE).delete(f"update_{old:05d}")
-    collective.barrier()
-
-
-def _newest(folder: Folder) -> Folder | None:
-    updates = _updates(folder)
-    return folder / _PLACE / f"update_{updates[-1]:05d}" if updates else None
+    with new_checkpoint(folder / _PLACE, name, asdict(state), collective) as path:
+        engine.save(path)
+        if averages is not None and collective.rank == 0:
+            averages.save(path / _AVERAGES)
 
 
 def newest_state(folder: Folder) -> TrainingState:
     """How far the newest complete checkpoint is; a new state when there is none."""
-    place = _newest(folder)
+    checkpoint = newest_checkpoint(folder / _PLACE)
+    return TrainingState() if checkpoint is None else _state_of(checkpoint)
+
+
+def _state_of(checkpoint: Checkpoint) -> TrainingState:
     try:
-        return TrainingState(**place.read_json(STATE)) if place else TrainingState()
+        return TrainingState(**checkpoint.state())
     except TypeError:
-        raise CheckpointError("the checkpoint is of another version", "Use a new run directory.", folder.uri) from None
+        raise CheckpointError(
+            "the checkpoint is of another version", "Use a new run directory.", checkpoint.place.uri
+        ) from None
 
 
 def load_newest(folder: Folder, engine: Engine, averages: AveragedWeights | None) -> TrainingState:
     """Restores the newest complete checkpoint; a new state when there is none."""
-    place = _newest(folder)
-    state = newest_state(folder)
-    if place is not None:
-        engine.load(place.local_path)
+    checkpoint = newest_checkpoint(folder / _PLACE)
+    if checkpoint is None:
+        return TrainingState()
+    state = _state_of(checkpoint)
+    with checkpoint.to_read() as path:
+        engine.load(path)
         if averages is not None:
-            averages.load(place.local_path / _AVERAGES, state.update)
+            averages.load(path / _AVERAGES, state.update)
     return state
 
 
@@ -108,12 +94,11 @@ def save_best(
 ) -> None:
     """Writes the best weights so far to `best/update_NNNNN`; the state that names them follows with a checkpoint."""
     place = folder / BEST / f"update_{state.best_update:05d}"
-    if collective.rank == 0:
-        place.make()
-    collective.barrier()
-    if averages is None:
-        engine.save_weights(place.local_path)
-    elif collective.rank == 0:
-        # The engine's own copies of the weights are not the averages, which the module has at this moment.
-        write_state(place.local_path, EngineState(dict(trainable_parameters(engine.module)), {}, state.update))
+    with to_write(place, sends=collective.rank == 0) as path:
+        collective.barrier()
+        if averages is None:
+            engine.save_weights(path)
+        elif collective.rank == 0:
+            # The engine's own copies of the weights are not the averages, which the module has at this moment.
+            write_state(path, EngineState(dict(trainable_parameters(engine.module)), {}, state.update))
     collective.barrier()

@@ -23,7 +23,7 @@ class FrozenStatesSettings(Settings):
 
     store: Literal["memory", "disk", "none"] = "memory"
     """Each rank's own `memory`; `disk`, files in the stage's folder that all ranks share and that are removed at its
-    end; `none` makes them at every step."""
+    end, or in each machine's temporary folder where the run is on an object store; `none` makes them at every step."""
     limit_gb: float = Field(4.0, gt=0)
     """Bound in GiB, of each rank in memory and of all together on disk; ViT-L at 224 pixels needs 0.8 MB an image. When
     it is reached, what is kept stays and other images are worked out at every step."""

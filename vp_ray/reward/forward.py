@@ -5,8 +5,11 @@ Letters of shapes: B rows (an image and its prompt), T tokens, A aspects.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from vp_ray.ids import content_id
 from vp_ray.models.frozen_prefix import FrozenPrefix
 from vp_ray.models.frozen_states import CachedPrefix, DiskStates, MemoryStates, NoStates, States
 from vp_ray.models.gradient_checkpointing import checkpoint_layers
@@ -106,8 +110,21 @@ def _store(settings: FrozenStatesSettings, prefix: FrozenPrefix, folder: Folder,
     if settings.store == "memory":
         return MemoryStates(limit)
     if settings.store == "disk":
-        return DiskStates((folder / FROZEN_STATES).local_path, prefix.fingerprint, limit, ranks)
+        return DiskStates(_place_of(folder), prefix.fingerprint, limit, ranks)
     return NoStates()
+
+
+def _place_of(folder: Folder) -> Path:
+    """Where states lie on a disk: in the stage's folder or, where that is on an object store, in this machine's own."""
+    if folder.is_local:
+        return (folder / FROZEN_STATES).local_path
+    return Path(tempfile.gettempdir()) / f"vp-ray-{FROZEN_STATES}-{content_id('folder', folder.uri)}"
+
+
+def forget_copies(folder: Folder) -> None:
+    """Removes the states that this machine keeps in a folder of its own."""
+    if not folder.is_local:
+        shutil.rmtree(_place_of(folder), ignore_errors=True)
 
 
 def _precision(wanted: str, device: torch.device) -> torch.dtype:

@@ -14,6 +14,7 @@ from vp_ray.distributed.engines import DeepSpeedEngine, Schedule
 from vp_ray.distributed.sharded_engine import ShardedEngine
 from vp_ray.distributed.train import device_of_rank, run_workers
 from vp_ray.ids import seed_from
+from vp_ray.local_copies import to_read
 from vp_ray.models.backbones import backbone_preparation
 from vp_ray.models.reward import VPScore
 from vp_ray.models.reward_config import Normalisation
@@ -22,7 +23,7 @@ from vp_ray.reward.checkpoints import BEST, TrainingState, newest_state
 from vp_ray.reward.config import RewardSettings
 from vp_ray.reward.data import Group, RewardData, read_data
 from vp_ray.reward.folds import accuracies, deal, overall_scores
-from vp_ray.reward.forward import FROZEN_STATES, new_forward
+from vp_ray.reward.forward import FROZEN_STATES, forget_copies, new_forward
 from vp_ray.reward.loop import METRICS, rate_schedule, total_updates, train
 from vp_ray.storage import Folder, RunFolder, StageOutcome
 from vp_ray.telemetry import JsonLines, progress
@@ -133,10 +134,12 @@ def _rank(config: dict[str, Any]) -> None:
     training, _ = _split(settings, data)
     device = device_of_rank(settings.workers)
     collective = TorchCollective(device)
-    forward = new_forward(settings, model, device, run.stage("reward"), collective.world_size)
+    stage = run.stage("reward")
+    forward = new_forward(settings, model, device, stage, collective.world_size)
     schedule = rate_schedule(settings, total_updates(settings, len(training)))
     engine = _engine(settings, model, device, schedule)
     train(settings, forward, engine, collective, data, Folder.at(config["folder"]))
+    forget_copies(stage)
 
 
 def _engine(settings: RewardSettings, model: VPScore, device: torch.device, schedule: Schedule) -> DeepSpeedEngine:
@@ -178,7 +181,8 @@ def _cross_validate(settings: RewardSettings, run: RunFolder, model: VPScore, da
 def _load_best(model: VPScore, state: TrainingState, folder: Folder) -> None:
     parameters = trainable_parameters(model)
     place = folder / BEST / f"update_{state.best_update:05d}"
-    best = read_state(place.local_path, {name: parameter.shape for name, parameter in parameters.items()})
+    with to_read(place) as path:
+        best = read_state(path, {name: parameter.shape for name, parameter in parameters.items()})
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(best.weights[name])

@@ -96,9 +96,9 @@ def train(
             state.metrics_rows += 1
             save(folder, state, engine, collective, averages)
     if collective.rank == 0:
-        for path in (folder.local_path / BEST).glob("update_*"):
-            if path.name != f"update_{state.best_update:05d}":
-                (folder / BEST).delete(path.name)
+        for name in (folder / BEST).folders():
+            if name != f"update_{state.best_update:05d}":
+                (folder / BEST).delete(name)
     collective.barrier()
     return state
 

@@ -1,24 +1,22 @@
-"""Checkpoints of a training: `checkpoints/epoch_NNN/`, complete once its `state.json` is there, which is written last.
+"""What a training goes on from: `checkpoints/epoch_NNN/`.
 
 No random generator has a state to save: every random number is a function of (seed, epoch, prompt, sample).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from vp_ray.checkpoints import new_checkpoint, newest_checkpoint
 from vp_ray.errors import CheckpointError
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.protocols import Collective, Engine
 from vp_ray.storage import Folder
 
-STATE = "state.json"
-AVERAGES = "averages.safetensors"
-OLD = "old_policy.safetensors"
-KEPT = 2
-_NAME = re.compile(r"epoch_(\d+)")
+AVERAGES: Final = "averages.safetensors"
+OLD: Final = "old_policy.safetensors"
+_PLACE: Final = "checkpoints"
 
 
 @dataclass(slots=True)
@@ -37,17 +35,6 @@ class TrainingState:
     """The state of `EarlyStop`."""
 
 
-def _epochs(folder: Folder) -> list[int]:
-    """Epochs of the complete checkpoints, ascending."""
-    place = folder.local_path / "checkpoints"
-    found = [_NAME.fullmatch(path.parent.name) for path in place.glob(f"epoch_*/{STATE}")]
-    return sorted(int(match[1]) for match in found if match)
-
-
-def _at(folder: Folder, epoch: int) -> Folder:
-    return folder / "checkpoints" / f"epoch_{epoch:03d}"
-
-
 def save(
     folder: Folder,
     state: TrainingState,
@@ -58,37 +45,30 @@ def save(
 ) -> None:
     """Writes a checkpoint and removes all but the last two; every rank calls it. `old` is a policy that draws images
     while another is trained."""
-    place = _at(folder, state.epoch)
-    if collective.rank == 0:
-        folder.delete(f"checkpoints/epoch_{state.epoch:03d}")
-        place.make()
-    collective.barrier()
-    engine.save(place.local_path)
-    collective.barrier()
-    if collective.rank == 0:
-        averages.save(place.local_path / AVERAGES)
-        if old is not None:
-            old.save(place.local_path / OLD)
-        place.write_json(STATE, asdict(state))
-        for epoch in _epochs(folder)[:-KEPT]:
-            folder.delete(f"checkpoints/epoch_{epoch:03d}")
-    collective.barrier()
+    with new_checkpoint(folder / _PLACE, f"epoch_{state.epoch:03d}", asdict(state), collective) as path:
+        engine.save(path)
+        if collective.rank == 0:
+            averages.save(path / AVERAGES)
+            if old is not None:
+                old.save(path / OLD)
 
 
 def load_newest(
     folder: Folder, engine: Engine, averages: AveragedWeights, old: AveragedWeights | None = None
 ) -> TrainingState:
     """Restores the newest complete checkpoint; a new state when there is none."""
-    epochs = _epochs(folder)
-    if not epochs:
+    checkpoint = newest_checkpoint(folder / _PLACE)
+    if checkpoint is None:
         return TrainingState()
-    place = _at(folder, epochs[-1])
     try:
-        state = TrainingState(**place.read_json(STATE))
+        state = TrainingState(**checkpoint.state())
     except TypeError:
-        raise CheckpointError("the checkpoint is of another version", "Use a new run directory.", place.uri) from None
-    engine.load(place.local_path)
-    averages.load(place.local_path / AVERAGES, state.update)
-    if old is not None:
-        old.load(place.local_path / OLD, state.epoch)
+        raise CheckpointError(
+            "the checkpoint is of another version", "Use a new run directory.", checkpoint.place.uri
+        ) from None
+    with checkpoint.to_read() as path:
+        engine.load(path)
+        averages.load(path / AVERAGES, state.update)
+        if old is not None:
+            old.load(path / OLD, state.epoch)
     return state

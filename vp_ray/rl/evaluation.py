@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vp_ray.ids import seed_from
+from vp_ray.local_copies import to_write
 from vp_ray.maths.diversity import feature_variance
 from vp_ray.maths.steps import Steps
 from vp_ray.models.averages import AveragedWeights
@@ -116,7 +117,8 @@ class HeldOutCheck:
             if self.collective.rank == 0:
                 (self.folder / GRIDS).make().write_bytes(grid_name(epoch), grid_png(images))
                 if best:
-                    self.policy.save_adapter((self.folder / "best").local_path)
+                    with to_write(self.folder / "best") as path:
+                        self.policy.save_adapter(path)
         aspects = self.held_out.source.aspects
         means = {f"held_out_{aspect}": float(scores[:, column].mean()) for column, aspect in enumerate(aspects)}
         return {"held_out_score": score, **means, **diversity}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vp_ray.errors import RewardError
+from vp_ray.local_copies import to_write
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.policy import DiffusionPolicy
 from vp_ray.protocols import Collective, Engine
@@ -121,6 +122,7 @@ class Journal:
             best = self._folder / "best"
             for name in best.names():
                 adapter.write_bytes(name, best.read_bytes(name))
+            adapter.seal(best.names())
             return
-        with self.averages.applied():
-            self._policy.save_adapter(adapter.local_path)
+        with self.averages.applied(), to_write(adapter) as path:
+            self._policy.save_adapter(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from vp_ray.errors import SettingsError
 from vp_ray.ids import content_id
+from vp_ray.local_copies import send, to_write
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.evaluation import read_grid
 from vp_ray.storage import Folder
@@ -48,18 +50,23 @@ class TensorBoard:
         except ImportError:
             raise _missing("tensorboard") from None
         self._writer_of = SummaryWriter
-        self._place = str((folder / "tensorboard").local_path)
+        self._files = ExitStack()
+        self._folder = folder / "tensorboard"
+        self._place = self._files.enter_context(to_write(self._folder, sends=False))
         self._writer: Any = None
 
     def _at(self, epoch: int) -> Any:
         if self._writer is None:
             self._writer = self._writer_of(
-                self._place, purge_step=epoch, filename_suffix=f".from_{epoch}", flush_secs=_FLUSH_SECONDS
+                str(self._place), purge_step=epoch, filename_suffix=f".from_{epoch}", flush_secs=_FLUSH_SECONDS
             )
         return self._writer
 
     def log(self, epoch: int, row: Mapping[str, Any]) -> None:
         """Adds a scalar for each number."""
+        # On an object store; the writer is a thread, so that what was told last may follow with the next epoch.
+        if self._writer is not None and not self._folder.is_local:
+            send(self._place, self._folder)
         for name, value in numbers(row).items():
             self._at(epoch).add_scalar(name, value, epoch)
 
@@ -72,6 +79,9 @@ class TensorBoard:
         """Writes what is still queued and closes the file."""
         if self._writer is not None:
             self._writer.close()
+            if not self._folder.is_local:
+                send(self._place, self._folder)
+        self._files.close()
 
 
 class WeightsAndBiases:
@@ -83,11 +93,14 @@ class WeightsAndBiases:
         except ImportError:
             raise _missing("wandb") from None
         self._wandb: Any = wandb
+        self._files = ExitStack()
+        self._folder = folder
+        self._place = self._files.enter_context(to_write(folder, sends=False))
         self._run: Any = wandb.init(
             project=settings.wandb_project,
             id=content_id("wandb", folder.uri),
             resume="allow",
-            dir=str(folder.make().local_path),
+            dir=str(self._place),
             config=settings.recorded(),
         )
 
@@ -100,8 +113,11 @@ class WeightsAndBiases:
         self._run.log({name: self._wandb.Image(Image.open(io.BytesIO(png)))}, step=epoch)
 
     def close(self) -> None:
-        """Ends the run's connection."""
+        """Ends the run's connection; on an object store its files are sent now."""
         self._run.finish()
+        if not self._folder.is_local:
+            send(self._place, self._folder)
+        self._files.close()
 
 
 def _missing(extra: str) -> SettingsError:

@@ -1,4 +1,4 @@
-"""The ledger: rows survive torn lines, failures give way to answers, remote folders get an object a flush."""
+"""The ledger: rows survive torn lines, failures give way to answers, object stores get whole objects that grow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from vp_ray.judging.ledger import LedgerWriter, answered, asked_again, open_retry, read_ledger, spent_usd
+from vp_ray.errors import StorageError
+from vp_ray.judging.ledger import LedgerWriter, answered, asked_again, open_retry, read_ledger, register, spent_usd
 from vp_ray.records import JUDGEMENTS
 from vp_ray.storage import Folder
 
@@ -66,12 +67,80 @@ def test_an_empty_ledger_holds_nothing(tmp_path: Path) -> None:
     assert read_ledger(Folder.at(tmp_path / "none")).num_rows == 0
 
 
-def test_on_a_remote_filesystem_a_flush_is_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vp_ray.judging.ledger._REMOTE_FLUSH_SECONDS", 0.05)
-    folder = Folder.at("memory://ledger-test")
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vp_ray.judging.ledger._REMOTE_FLUSH_SECONDS", 0.02)
+
+
+def in_turn(writer: LedgerWriter, names: list[str]) -> list[str]:
+    """Appends rows one after the other; those of which `append` said that they are safe."""
+
+    async def one_by_one() -> list[str]:
+        safe = []
+        for name in names:
+            try:
+                await writer.append(row(name))
+            except StorageError:
+                continue
+            safe.append(name)
+        return safe
+
+    return asyncio.run(one_by_one())
+
+
+@pytest.mark.usefixtures("quick")
+def test_on_an_object_store_rows_share_objects_and_each_is_there_as_soon_as_it_is_safe(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder.at(f"{bucket}/ledger")
     write(folder, [row(f"j{n}") for n in range(20)])
     assert answered(folder) == {f"j{n}" for n in range(20)}
     assert len(folder.names()) == 1
+    writer = LedgerWriter(folder)
+    monkeypatch.setattr("vp_ray.judging.ledger._OBJECT_BYTES", 2 * len(folder.read_bytes(folder.names()[0])) // 18)
+    for number in range(5):
+        in_turn(writer, [f"k{number}"])
+        assert f"k{number}" in answered(folder)
+    assert [name[-12:] for name in folder.names() if writer.name in name] == [
+        "000001.jsonl",
+        "000002.jsonl",
+        "000003.jsonl",
+    ]
+    assert spent_usd(folder) == 25 * 0.25
+
+
+@pytest.mark.usefixtures("quick")
+def test_after_a_write_that_failed_an_object_is_not_written_again(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder.at(f"{bucket}/failing")
+    writer, write_bytes = LedgerWriter(folder), Folder.write_bytes
+    failing = iter([False, True, False, False])
+
+    def sometimes(self: Folder, name: str, data: bytes) -> None:
+        # The store took it, and the answer to that was lost.
+        write_bytes(self, name, data)
+        if next(failing):
+            raise StorageError("storage failed", where=name)
+
+    monkeypatch.setattr(Folder, "write_bytes", sometimes)
+    assert in_turn(writer, ["a", "b", "c", "d"]) == ["a", "c", "d"]
+    assert answered(folder) == {"a", "b", "c", "d"}
+    assert [len(folder.read_bytes(name).splitlines()) for name in folder.names()] == [2, 2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_answers_are_found_where_a_listing_is_late(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vp_ray.judging.ledger._OBJECT_BYTES", 1)
+    folder = Folder.at(f"{bucket}/late")
+    known, listed = LedgerWriter(folder), LedgerWriter(folder)
+    register(folder, [known.name])
+    in_turn(known, ["a", "b"])
+    in_turn(listed, ["c", "d"])
+    first = [name for name in folder.listed() if name.startswith(listed.name)][:1]
+    monkeypatch.setattr(Folder, "listed", lambda self: first)
+    assert answered(folder) == {"a", "b", "c", "d"}
+    register(folder, [listed.name, None])
+    monkeypatch.setattr(Folder, "listed", lambda self: [])
+    assert answered(folder) == {"a", "b", "c", "d"}
 
 
 def test_a_retry_asks_again_what_ended_so_until_it_is_answered_and_levels_stand(tmp_path: Path) -> None:

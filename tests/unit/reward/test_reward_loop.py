@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 from vp_ray.distributed.collectives import SingleProcess
@@ -21,7 +22,7 @@ from vp_ray.reward.checkpoints import TrainingState, newest_state
 from vp_ray.reward.config import FrozenStatesSettings, RewardSettings
 from vp_ray.reward.data import RewardData, read_data
 from vp_ray.reward.evaluation import judged_by_aspect
-from vp_ray.reward.forward import new_forward
+from vp_ray.reward.forward import forget_copies, new_forward
 from vp_ray.reward.loop import rate_schedule, total_updates, train
 from vp_ray.reward.step import group_loss
 from vp_ray.storage import Folder, RunFolder
@@ -58,7 +59,11 @@ class DyingEngine(TorchEngine):
 
 
 def run(
-    tiny_blip: Path, data: RewardData, folder: Path, dies_after: int | None = None, settings: RewardSettings = SETTINGS
+    tiny_blip: Path,
+    data: RewardData,
+    folder: Path | str,
+    dies_after: int | None = None,
+    settings: RewardSettings = SETTINGS,
 ) -> TrainingState:
     model = VPScore.from_backbone(str(tiny_blip), aspects=data.aspects, dropout=settings.dropout)
     model.freeze(settings.frozen_share)
@@ -188,13 +193,41 @@ def test_a_checkpoint_without_its_state_does_not_count(undisturbed: tuple[Path, 
     folder, state = undisturbed
     for name in ("update_00004", "update_00008"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    last = f"update_{state.update:05d}"
-    (tmp_path / "checkpoints" / "update_00004" / "state.json").write_text(
-        (folder / "checkpoints" / last / "state.json").read_text()
-    )
+    last = (folder / "checkpoints" / f"update_{state.update:05d}" / "state.json").read_text()
+    (tmp_path / "checkpoints" / "update_00004" / "state.json").write_text(last)
+    entries = [{"name": name, "files": {}} for name in ("update_00004", "update_00008")]
+    Folder.at(tmp_path / "checkpoints").write_json("index.json", entries)
     assert newest_state(Folder.at(tmp_path)) == state
     assert newest_state(Folder.at(tmp_path / "none")) == TrainingState()
     assert newest_state(Folder.at(folder)) == state
+
+
+def test_a_training_on_s3_that_was_killed_goes_on_from_its_checkpoint_and_ends_as_one_on_a_disk_bitwise(
+    tiny_blip: Path,
+    data: RewardData,
+    frozen: tuple[Path, TrainingState],
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place, settings = Folder.at(f"{bucket}/reward"), stored(FROZEN, "disk")
+    with pytest.raises(Killed):
+        run(tiny_blip, data, place.uri, 11, settings)
+    assert newest_state(place).update == 3
+    state = run(tiny_blip, data, place.uri, 14, settings)
+    folder, expected = frozen
+    assert state == expected
+    last, best = f"checkpoints/update_{state.update:05d}", f"best/update_{state.best_update:05d}"
+    for name in (f"{last}/trainable.safetensors", f"{last}/averages.safetensors", f"{best}/trainable.safetensors"):
+        ours, theirs = load(place.read_bytes(name)), load_file(folder / name)
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert (place / "best").folders() == [f"update_{state.best_update:05d}"]
+    # States of frozen layers are this machine's own, and nothing else is left on it.
+    (states,) = tmp_path.iterdir()
+    assert list(states.rglob("*.safetensors"))
+    forget_copies(place)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:

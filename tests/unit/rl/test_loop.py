@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from torch import Tensor
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine
 from vp_ray.errors import NumericsError, RewardError, SettingsError
+from vp_ray.local_copies import to_read
+from vp_ray.models.config import GeneratorSettings
+from vp_ray.models.loading import load_pipeline
 from vp_ray.models.policy import DiffusionPolicy
 from vp_ray.protocols import ImageEncoder, Pixels, Scores
 from vp_ray.rl.evaluation import HeldOut
@@ -27,7 +31,7 @@ class CutError(Exception):
 
 def trained(
     generator: Path,
-    folder: Path,
+    folder: Path | str,
     rewards: Rewards | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     encoder: ImageEncoder | None = None,
@@ -70,7 +74,7 @@ def test_a_training_that_was_cut_off_goes_on_bitwise_as_if_it_had_not_been(tiny_
     with pytest.raises(CutError):
         trained(tiny_pipeline, tmp_path / "cut", cut_at(9), **options)
     assert [row["epoch"] for row in rows_of(tmp_path / "cut")] == [0, 1, 2, 3]
-    assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["epoch_002"]
+    assert Folder.at(tmp_path / "cut" / "checkpoints").folders() == ["epoch_002"]
     rewards = Rewards()
     trained(tiny_pipeline, tmp_path / "cut", rewards, **options)
     assert rewards.requests == 2 * 2 + 1
@@ -78,6 +82,31 @@ def test_a_training_that_was_cut_off_goes_on_bitwise_as_if_it_had_not_been(tiny_
     whole, cut = adapter_of(tmp_path / "whole"), adapter_of(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert any(weight.any() for name, weight in whole.items() if "lora_B" in name or "lora.up" in name)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_training_on_s3_that_was_cut_off_goes_on_and_ends_as_one_on_a_disk_bitwise(
+    tiny_pipeline: Path, tmp_path: Path, bucket: str, keep: str
+) -> None:
+    place = Folder.at(f"{bucket}/{keep}")
+    trained(tiny_pipeline, tmp_path, keep=keep)
+    with pytest.raises(CutError):
+        trained(tiny_pipeline, place.uri, cut_at(7), keep=keep)
+    rewards = Rewards()
+    trained(tiny_pipeline, place.uri, rewards, keep=keep)
+    assert rewards.requests == 2 * 2 + 1
+    numbers = [json.loads(line) for line in place.read_bytes("metrics.jsonl").splitlines()]
+    assert [{key: row[key] for key in row if "seconds" not in key} for row in numbers] == numbers_of(tmp_path)
+    assert place.read_bytes("grids/epoch_004.png") == (tmp_path / "grids/epoch_004.png").read_bytes()
+    with to_read(place / "adapter") as path:
+        ours, theirs = load_file(path / "pytorch_lora_weights.safetensors"), adapter_of(tmp_path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    drawn = [
+        load_pipeline(GeneratorSettings(name="tuned", source=str(tiny_pipeline), adapter=adapter)).unet.state_dict()
+        for adapter in ((place / "adapter").uri, str(tmp_path / "adapter"))
+    ]
+    assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[1])
+    assert any("lora" in name for name in drawn[0])
 
 
 def test_a_checkpoint_without_its_last_file_does_not_count(tiny_pipeline: Path, tmp_path: Path) -> None:
@@ -92,7 +121,7 @@ def test_a_checkpoint_without_its_last_file_does_not_count(tiny_pipeline: Path, 
 
 def test_a_finished_training_draws_nothing_more_and_keeps_two_checkpoints(tiny_pipeline: Path, tmp_path: Path) -> None:
     figures = trained(tiny_pipeline, tmp_path, checkpoint_every=1)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["epoch_003", "epoch_004"]
+    assert Folder.at(tmp_path / "checkpoints").folders() == ["epoch_003", "epoch_004"]
     assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == [
         f"epoch_{epoch:03d}.png" for epoch in (0, 2, 4)
     ]
@@ -136,7 +165,7 @@ def test_while_a_machine_is_about_to_go_every_epoch_ends_with_a_checkpoint(tiny_
     noticed = iter([False, True, True])
     with pytest.raises(CutError):
         trained(tiny_pipeline, tmp_path, cut_at(9), lambda: next(noticed), checkpoint_every=4)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["epoch_002", "epoch_003"]
+    assert Folder.at(tmp_path / "checkpoints").folders() == ["epoch_002", "epoch_003"]
 
 
 def test_a_constraint_goes_on_with_its_multiplier_and_is_told(tiny_pipeline: Path, tmp_path: Path) -> None:

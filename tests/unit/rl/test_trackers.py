@@ -1,5 +1,6 @@
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from vp_ray.errors import SettingsError
+from vp_ray.local_copies import to_read
 from vp_ray.rl.evaluation import grid_png
 from vp_ray.rl.trackers import TensorBoard, tell, trackers_of
 from vp_ray.storage import Folder
@@ -61,6 +63,23 @@ def test_tensorboard_has_every_number_and_grid_and_what_is_made_again_replaces_w
     assert [each.step for each in found if each.HasField("session_log")] == [1, 2]
     image = next(value.image for each in found for value in each.summary.value if value.tag == "grid")
     assert (image.height, image.width) == (4, 8)
+
+
+def test_tensorboards_events_are_on_s3_while_a_training_works_and_when_it_ends(bucket: str) -> None:
+    folder = Folder.at(f"{bucket}/curves")
+    board = TensorBoard(settings_of("nowhere"), folder)
+
+    def steps() -> list[int]:
+        with to_read(folder / "tensorboard", (folder / "tensorboard").listed()) as path:
+            return sorted({each.step for each in events(path) if each.summary.value})
+
+    epoch, deadline = 0, time.monotonic() + 60
+    while not steps():
+        assert time.monotonic() < deadline
+        epoch += 1
+        board.log(epoch, {"epoch": epoch, "kl": 2.0})
+    board.close()
+    assert steps() == list(range(1, epoch + 1))
 
 
 def test_a_grid_goes_with_the_rows_of_evaluations(tmp_path: Path) -> None:
