@@ -45,6 +45,19 @@ def to_read(folder: Folder, names: Iterable[str] | None = None) -> Iterator[Path
         yield Path(temporary)
 
 
+@contextmanager
+def file_to_read(place: str) -> Iterator[Path]:
+    """Where the file of a path or URI can be read; raises `FileNotFoundError` for a URI that names none."""
+    if "://" not in place:
+        yield Path(place).expanduser()
+        return
+    folder, _, name = place.rpartition("/")
+    if not Folder.at(folder).exists(name):
+        raise FileNotFoundError(place)
+    with to_read(Folder.at(folder), [name]) as path:
+        yield path / name
+
+
 def sizes_below(place: Path) -> dict[str, int]:
     """Bytes of every file below, by its name from there; temporary ones are left out."""
     files = sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".tmp")

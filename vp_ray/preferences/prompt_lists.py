@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from vp_ray.errors import InputError
+from vp_ray.local_copies import file_to_read
 
 _KEYS: Final = ("prompt", "caption", "text")
 
 
 def read_prompt_list(name: str, place: str) -> list[str]:
-    """The prompts of a file, or of all `.txt` files of a folder; raises `InputError` that names it."""
-    path = Path(place).expanduser()
-    where = f"preferences.checks.test_prompts.{name}: {path}"
+    """The prompts of a file, by path or URI, or of all `.txt` files of a folder; raises `InputError` that names it."""
+    where = f"preferences.checks.test_prompts.{name}: {place}"
     try:
-        files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
-        prompts = [prompt for file in files for prompt in _prompts(file, where) if prompt.strip()]
+        with file_to_read(place) as path:
+            files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+            prompts = [prompt for file in files for prompt in _prompts(file, where) if prompt.strip()]
     except FileNotFoundError:
         raise InputError("there is no such file", "Correct the path, or leave the list out.", where) from None
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:

@@ -29,7 +29,7 @@ class FilePrompts(Settings):
     kind: Literal["text", "json", "jsonl", "csv", "tsv", "parquet"]
     """`text` holds a prompt a line, `json` a list of strings or objects, the others a column of prompts."""
     path: str
-    """The file."""
+    """The file: a path, or a URI such as s3://bucket/prompts.jsonl."""
     column: str = "prompt"
     """The key or column that holds the prompt."""
     category_column: str | None = None

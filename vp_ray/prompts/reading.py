@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vp_ray.errors import InputError
+from vp_ray.local_copies import file_to_read
 from vp_ray.prompts.config import FilePrompts, PromptSource, ShapeworldPrompts
 from vp_ray.shapeworld.scenes import all_scenes, category_of, prompt_of, split_of
 
@@ -58,41 +59,45 @@ def read(source: PromptSource) -> Iterator[RawPrompt]:
 
 
 def _rows(source: FilePrompts) -> Iterator[Any]:
-    path = Path(source.path).expanduser()
     try:
-        if source.kind == "parquet":
-            columns = [name for name in (source.column, source.category_column) if name]
-            with pq.ParquetFile(path) as file:
-                missing = [name for name in columns if name not in file.schema_arrow.names]
-                if missing:
-                    raise InputError(
-                        f"there is no column '{missing[0]}' (found: {', '.join(file.schema_arrow.names)})",
-                        "Set `column` to the one that holds the prompt.",
-                        str(path),
-                    )
-                for batch in file.iter_batches(columns=columns):
-                    yield from batch.to_pylist()
-            return
-        with path.open(encoding="utf-8", newline="" if source.kind in ("csv", "tsv") else None) as lines:
-            if source.kind == "text":
-                yield from (line.rstrip("\n") for line in lines)
-            elif source.kind == "jsonl":
-                for number, line in enumerate(lines, start=1):
-                    if line.strip():
-                        yield _parsed(line, f"{path}:{number}")
-            elif source.kind == "json":
-                values = _parsed(lines.read(), str(path))
-                if not isinstance(values, list):
-                    raise InputError("the file must hold a list", "Use kind: jsonl for one object a line.", str(path))
-                yield from values
-            else:
-                yield from csv.DictReader(lines, delimiter="\t" if source.kind == "tsv" else ",")
+        with file_to_read(source.path) as path:
+            yield from _rows_of(path, source)
     except FileNotFoundError:
-        raise InputError("there is no such file", "Set the path of the prompts in the job file.", str(path)) from None
+        raise InputError("there is no such file", "Set the path of the prompts in the job file.", source.path) from None
     except (OSError, UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
         raise InputError(
-            f"the file cannot be read as {source.kind} ({error})", "Check its kind and content.", str(path)
+            f"the file cannot be read as {source.kind} ({error})", "Check its kind and content.", source.path
         ) from None
+
+
+def _rows_of(path: Path, source: FilePrompts) -> Iterator[Any]:
+    if source.kind == "parquet":
+        columns = [name for name in (source.column, source.category_column) if name]
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise InputError(
+                    f"there is no column '{missing[0]}' (found: {', '.join(file.schema_arrow.names)})",
+                    "Set `column` to the one that holds the prompt.",
+                    source.path,
+                )
+            for batch in file.iter_batches(columns=columns):
+                yield from batch.to_pylist()
+        return
+    with path.open(encoding="utf-8", newline="" if source.kind in ("csv", "tsv") else None) as lines:
+        if source.kind == "text":
+            yield from (line.rstrip("\n") for line in lines)
+        elif source.kind == "jsonl":
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parsed(line, f"{source.path}:{number}")
+        elif source.kind == "json":
+            values = _parsed(lines.read(), source.path)
+            if not isinstance(values, list):
+                raise InputError("the file must hold a list", "Use kind: jsonl for one object a line.", source.path)
+            yield from values
+        else:
+            yield from csv.DictReader(lines, delimiter="\t" if source.kind == "tsv" else ",")
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -9,6 +9,7 @@ from vp_ray.errors import InputError
 from vp_ray.prompts.config import PromptSettings, PromptSource
 from vp_ray.prompts.reading import read
 from vp_ray.shapeworld.scenes import category_of, parse_prompt, split_of
+from vp_ray.storage import Folder
 
 
 def source(**values: object) -> PromptSource:
@@ -30,6 +31,16 @@ def test_every_file_format_gives_the_same_prompts(tmp_path: Path) -> None:
         assert [raw.text for raw in found] == prompts, kind
     with_category = list(read(source(kind="csv", path=str(tmp_path / "p.csv"), column="text", category_column="kind")))
     assert {raw.category for raw in with_category} == {"k"}
+
+
+def test_prompts_are_read_from_s3(bucket: str) -> None:
+    Folder.at(bucket).write_bytes("prompts.jsonl", b'{"prompt": "a"}\n{"prompt": "b"}\n{oops')
+    found = source(kind="jsonl", path=f"{bucket}/prompts.jsonl", limit=2)
+    assert [(raw.text, raw.source) for raw in read(found)] == [("a", "prompts.jsonl"), ("b", "prompts.jsonl")]
+    with pytest.raises(InputError, match=r"s3://vp-ray/prompts\.jsonl:3: this is not valid JSON"):
+        list(read(source(kind="jsonl", path=f"{bucket}/prompts.jsonl")))
+    with pytest.raises(InputError, match=r"s3://vp-ray/none\.txt: there is no such file"):
+        list(read(source(kind="text", path=f"{bucket}/none.txt")))
 
 
 def test_a_limit_takes_the_first_prompts(tmp_path: Path) -> None:
