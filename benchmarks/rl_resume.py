@@ -12,6 +12,7 @@ import torch
 from runs import print_figure
 from safetensors.torch import load_file
 
+from vp_ray.checkpoints import newest_checkpoint
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine
 from vp_ray.models.policy import DiffusionPolicy
@@ -73,13 +74,18 @@ def started(folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, __file__, str(folder)], env=environment, stdout=sys.stderr)
 
 
+def _is_complete(folder: Path, name: str) -> bool:
+    newest = newest_checkpoint(Folder.at(folder) / "checkpoints")
+    return newest is not None and newest.place.uri.endswith(name)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vp-resume-") as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         assert started(whole).wait() == 0
         for name in KILLED_AFTER:
             process = started(cut)
-            while not (cut / "checkpoints" / name / "state.json").exists():
+            while not _is_complete(cut, name):
                 assert process.poll() is None
                 time.sleep(0.02)
             # In the middle of the next epoch.

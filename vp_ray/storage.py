@@ -203,7 +203,8 @@ class Folder:
         filesystem, path = target.filesystem()
         chosen = list(columns) if columns is not None else None
         with explained(target.uri):
-            if filesystem.get_file_info(path).type != fs.FileType.Directory:
+            sealed = not target.is_local and target.exists(FILES)
+            if not sealed and filesystem.get_file_info(path).type != fs.FileType.Directory:
                 return pq.read_table(path, columns=chosen, filesystem=filesystem)
             parts = [part for part in target.names() if part.endswith(".parquet")]
             if not parts:

@@ -38,8 +38,8 @@ def some_lines(pattern: str, at_least: int) -> Moment:
 MOMENTS: dict[str, Moment] = {
     "generate": some_file("generate/images/*.parquet", 2),
     "annotate": some_lines("annotate/ledger/*.jsonl", 5),
-    "reward": some_file("reward/checkpoints/update_*/state.json"),
-    "rl": some_file("rl/checkpoints/epoch_001/state.json"),
+    "reward": some_file("reward/checkpoints/index.json"),
+    "rl": some_file("rl/checkpoints/index.json"),
     "evaluate": some_file("evaluate/images/*.parquet"),
 }
 """The first sign that a stage is in its middle."""

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from tests.local_service import ask_json, base64_of, scores_of
 from tests.ray.reward_process import settings
 from tests.unit.reward.conftest import write_run
+from vp_ray.checkpoints import newest_checkpoint
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.rewards import ServeRewards
@@ -48,9 +49,8 @@ def killed(tiny_blip: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFold
     """A run whose driver, with all it started, was killed after the first checkpoint of the stage."""
     run = write_run(tmp_path_factory.mktemp("killed"), PROMPTS)
     started = process(run, tiny_blip)
-    checkpoints = run.stage("reward").local_path / "checkpoints"
     deadline = time.monotonic() + 300
-    while not list(checkpoints.glob("*/state.json")):
+    while newest_checkpoint(run.stage("reward") / "checkpoints") is None:
         assert started.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -20,6 +20,7 @@ from diffusers import StableDiffusionPipeline
 from tests.ray.rl_process import run as run_stage
 from tests.ray.rl_process import settings
 from tests.small_runs import bits_of
+from vp_ray.checkpoints import newest_checkpoint
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.gauges import Gauges, metric_name
@@ -57,9 +58,9 @@ def killed(tiny_pipeline: Path, tiny_blip: Path, tmp_path_factory: pytest.TempPa
     run = prepared(tmp_path_factory.mktemp("killed"), tiny_blip)
     command = [sys.executable, str(Path(__file__).with_name("rl_process.py")), run.uri, str(tiny_pipeline)]
     started = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
-    complete = run.stage("rl").local_path / "checkpoints" / "epoch_002" / "state.json"
+    checkpoints = run.stage("rl") / "checkpoints"
     deadline = time.monotonic() + 300
-    while not complete.exists():
+    while (newest := newest_checkpoint(checkpoints)) is None or newest.state()["epoch"] < 2:
         assert started.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
