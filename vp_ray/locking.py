@@ -73,9 +73,10 @@ def _remote(run: RunFolder, beat_seconds: float) -> Iterator[None]:
     now = _read(run)
     if not heart.owns(now):
         raise _held(run, _name(now))
-    heart.start()
     try:
-        yield
+        with _interrupting() as number:
+            heart.start(number)
+            yield
     except KeyboardInterrupt:
         if heart.lost is None:
             raise
@@ -113,6 +114,23 @@ def _has_ended(lock: dict[str, Any]) -> bool:
     return seen_here and not Path(f"/proc/{lock.get('process')}").exists()
 
 
+@contextmanager
+def _interrupting() -> Iterator[int]:
+    """The number of a signal that interrupts the main thread as Ctrl-C does.
+
+    Shells have what they start in the background ignore SIGINT itself.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield signal.SIGINT
+        return
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        yield signal.SIGUSR1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def _wait_for_silence(run: RunFolder, before: dict[str, Any], beat_seconds: float) -> None:
     """Returns when the lock has not been renewed for some beats; raises `StorageError` as soon as it is."""
     end = time.monotonic() + _BEATS_MISSED * beat_seconds
@@ -133,6 +151,7 @@ class _Heart:
         self._owner = uuid.uuid4().hex
         self._beats = 0
         self._ended = threading.Event()
+        self._signal: int = signal.SIGINT
         self._thread = threading.Thread(target=self._go_on, name="run-lock", daemon=True)
         self.lost: str | None = None
         """Who has the lock now, in words, when it is not this process any more."""
@@ -147,8 +166,9 @@ class _Heart:
         """Whether this process wrote the lock."""
         return lock is not None and lock.get("owner") == self._owner
 
-    def start(self) -> None:
-        """Beats until `stop`."""
+    def start(self, number: int) -> None:
+        """Beats until `stop`; sends this process the signal of this number when the lock is lost."""
+        self._signal = number
         self._thread.start()
 
     def stop(self) -> None:
@@ -163,6 +183,6 @@ class _Heart:
                 now = _read(self._run)
                 if now is not None and not self.owns(now):
                     self.lost = _name(now)
-                    os.kill(os.getpid(), signal.SIGINT)
+                    os.kill(os.getpid(), self._signal)
                     return
                 self.beat()

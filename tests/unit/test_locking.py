@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.synchronize
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,14 +75,19 @@ def test_a_lock_of_this_machine_whose_process_was_killed_is_taken_over_at_once(b
         assert time.monotonic() - started < BEAT_SECONDS
 
 
-def test_who_finds_anothers_name_in_the_lock_stops(bucket: str) -> None:
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def test_who_finds_anothers_name_in_the_lock_stops(bucket: str, handler: Any) -> None:
     run = RunFolder.at(f"{bucket}/lost")
+    before = signal.signal(signal.SIGINT, handler)
 
     def work() -> None:
         with locked(run, BEAT):
             run.write_json(LOCK, {"owner": "rival", "host": "elsewhere", "process": 9, "beat": 1})
             time.sleep(60)
 
-    with pytest.raises(StorageError, match=r"process 9 on elsewhere"):
-        work()
+    try:
+        with pytest.raises(StorageError, match=r"process 9 on elsewhere"):
+            work()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert run.read_json(LOCK)["owner"] == "rival"
