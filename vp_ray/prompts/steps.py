@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vp_ray.ids import content_id
 from vp_ray.maths.duplicates import NearDuplicates
 from vp_ray.prompts.cleaning import normalise
@@ -20,10 +23,9 @@ UNMODERATED = "unmoderated"
 POLISHED = "polished"
 
 
-def first_of_clusters(rows: Rows, least: float) -> Rows:
-    """The first prompt of each cluster of near-duplicates; chains of them are one cluster."""
-    clusters = NearDuplicates([row["prompt"] for row in rows], least).clusters()
-    return [row for place, row in enumerate(rows) if clusters[place] == place]
+def first_of_clusters(texts: Sequence[str], least: float) -> NDArray[np.bool_]:
+    """(N,) whether a prompt is the first of its cluster of near-duplicates; chains of them are one cluster."""
+    return NearDuplicates(texts, least).clusters() == np.arange(len(texts))
 
 
 def asked_about(rows: Sequence[Mapping[str, Any]]) -> list[Prompt]:
