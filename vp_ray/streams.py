@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Final
 
@@ -90,3 +90,28 @@ def table_parts(
     with explained(where), pq.ParquetFile(f"{path}/{name}", filesystem=filesystem) as file:
         for batch in file.iter_batches(rows, columns=list(columns) if columns is not None else None):
             yield pa.Table.from_batches([batch])
+
+
+def encoded_table(folder: Folder, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """One Parquet file with each string held once, in dictionaries: a fraction of the memory where they repeat."""
+    filesystem, path = folder.filesystem()
+    with explained(f"{folder.uri}/{name}"):
+        schema = pq.read_schema(f"{path}/{name}", filesystem=filesystem)
+        strings = [field.name for field in schema if field.type == pa.string()]
+        with pq.ParquetFile(f"{path}/{name}", filesystem=filesystem, read_dictionary=strings) as file:
+            return file.read(columns=list(columns) if columns is not None else None).unify_dictionaries()
+
+
+def table_without(folder: Folder, name: str, left_out: Collection[str]) -> pa.Table:
+    """One Parquet file without these columns; `levels.rationale` is the field of a list's structs."""
+    filesystem, path = folder.filesystem()
+    with explained(f"{folder.uri}/{name}"), pq.ParquetFile(f"{path}/{name}", filesystem=filesystem) as file:
+        paths = [file.schema.column(number).path for number in range(len(file.schema))]
+        return file.read(
+            columns=[path for path in paths if not {path, path.split(".")[0], _field(path)} & set(left_out)]
+        )
+
+
+def _field(path: str) -> str:
+    parts = path.split(".")
+    return f"{parts[0]}.{parts[-1]}"

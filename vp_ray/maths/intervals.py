@@ -36,7 +36,9 @@ class Interval:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def _by_cluster(values: ArrayLike, clusters: Sequence[str] | NDArray[np.str_]) -> tuple[Floats, Floats]:
+def _by_cluster(
+    values: ArrayLike, clusters: Sequence[str] | NDArray[np.str_] | NDArray[np.int64]
+) -> tuple[Floats, Floats]:
     """Sum and number of the values of each cluster, (C,) and (C,), in the sorted order of the clusters' names."""
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or len(array) != len(clusters):
@@ -99,7 +101,9 @@ def paired_gain(
     return clustered_mean(after - before, clusters, confidence=confidence, draws=draws, seed=seed)
 
 
-def clustered_standard_error(values: ArrayLike, clusters: Sequence[str] | NDArray[np.str_]) -> float | None:
+def clustered_standard_error(
+    values: ArrayLike, clusters: Sequence[str] | NDArray[np.str_] | NDArray[np.int64]
+) -> float | None:
     """The standard error of the mean, robust to any dependence within clusters; None for a single cluster.
 
     se^2 = C / (C - 1) * sum_c (S_c - n_c * mean)^2 / N^2 with S_c the sum and n_c the number of cluster c's values

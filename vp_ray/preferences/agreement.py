@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vp_ray.maths.agreement import krippendorff_alpha_of_counts, quadratic_kappa
@@ -39,11 +40,13 @@ class GivenLevels:
 
     def __init__(self, judgements: pa.Table) -> None:
         answered = scored(judgements)
-        self.annotators = sorted(set(answered["annotator"].to_pylist()))
-        by_name = np.array([self.annotators.index(name) for name in answered["annotator"].to_pylist()], np.int64)
+        self.annotators = sorted(pc.unique(answered["annotator"]).to_pylist())
+        by_name = np.asarray(pc.index_in(answered["annotator"], pa.array(self.annotators, pa.string())), np.int64)
         at = answered["answered_at"].to_numpy() if "answered_at" in answered.schema.names else None
         time_J = np.full(answered.num_rows, np.nan) if at is None else np.asarray(at, np.float64)
-        self.prompts = np.array(answered["prompt_id"].to_pylist(), np.str_)
+        prompts = answered["prompt_id"].combine_chunks().dictionary_encode()
+        rank = np.argsort(np.asarray(pc.array_sort_indices(prompts.dictionary)))
+        self.prompts = rank[np.asarray(prompts.indices, np.int64)]
         levels, images, rows = [np.empty((0, len(ASPECTS)))], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for groups in judged_groups(answered):
             levels.append(groups.level_JKA.reshape(-1, len(ASPECTS)))
@@ -132,7 +135,7 @@ def _alpha(item_N: Ints, level_N: Floats, items: int) -> float | None:
     return _number(krippendorff_alpha_of_counts(counts))
 
 
-def _change(share_N: Floats, value_N: Floats, prompts: NDArray[np.str_]) -> dict[str, float | None]:
+def _change(share_N: Floats, value_N: Floats, prompts: NDArray[np.str_] | Ints) -> dict[str, float | None]:
     """The slope of a straight line over 0..1 and its 95 % interval, its error robust within prompts."""
     centred = share_N - share_N.mean()
     spread = float((centred**2).mean())
@@ -199,11 +202,16 @@ def people_drift(answers: Answers) -> dict[str, Any]:
 def rating_histograms(ratings: pa.Table) -> dict[str, dict[str, list[int]]]:
     """How often the mean level of each generator's images rounds to each level, by aspect."""
     found: dict[str, dict[str, list[int]]] = defaultdict(dict)
-    names = np.array(ratings["generator"].fill_null("unknown").to_pylist(), np.str_)
-    aspects = np.array(ratings["aspect"].to_pylist(), np.str_)
+    names, aspects = (
+        pc.fill_null(ratings[column], "unknown").combine_chunks().dictionary_encode()
+        for column in ("generator", "aspect")
+    )
+    name_N, aspect_N = (np.asarray(codes.indices, np.int64) for codes in (names, aspects))
     level = np.clip(np.floor(np.asarray(ratings["mean"], np.float64) + 0.5), 1, len(LEVELS))
-    for name in np.unique(names):
-        for aspect in np.unique(aspects):
-            chosen = level[(names == name) & (aspects == aspect) & np.isfinite(level)]
-            found[str(name)][str(aspect)] = _counts(chosen).tolist()
+    given = np.isfinite(level)
+    for name in sorted(pc.unique(names).to_pylist()):
+        own = given & (name_N == names.dictionary.index(name).as_py())
+        for aspect in sorted(pc.unique(aspects).to_pylist()):
+            chosen = level[own & (aspect_N == aspects.dictionary.index(aspect).as_py())]
+            found[name][aspect] = _counts(chosen).tolist()
     return dict(found)

@@ -17,6 +17,11 @@ from vp_ray.preferences.win_rates import generator_rates, guidance_rates
 from vp_ray.records import ANNOTATED, ASPECTS, OVERALL
 
 QUALITY: Final = "quality.json"
+QUALITY_COLUMNS: Final = [
+    *("prompt_id", "aspect", "image_id_a", "image_id_b"),
+    *("probability_a", "margin", "same_generator", "source"),
+]
+"""What is read of the pairs."""
 
 
 def quality(table: pa.Table, sources: Sources, settings: PreferenceSettings) -> dict[str, Any]:
@@ -24,8 +29,7 @@ def quality(table: pa.Table, sources: Sources, settings: PreferenceSettings) -> 
 
     A part that a run has nothing for is empty.
     """
-    pairs = table.filter(pc.equal(table["source"], ANNOTATED))
-    answered = pairs.filter(pc.is_valid(pairs["margin"]))
+    answered = table.filter(pc.and_(pc.equal(table["source"], ANNOTATED), pc.is_valid(table["margin"])))
     given = GivenLevels(sources.judgements) if sources.judgements is not None else None
     people = _people(sources)
     who = "people" if not people or sources.by_people else "annotators_choosing"
@@ -68,7 +72,7 @@ def _predictors(
     if aspect is None:
         return {}
     pairs = pairs.filter(pc.equal(pairs["aspect"], aspect))
-    chosen = predictors.chosen_prompts(pairs["prompt_id"].to_pylist(), predictors.MOST_PROMPTS)
+    chosen = predictors.chosen_prompts(pairs["prompt_id"].unique().to_pylist(), predictors.MOST_PROMPTS)
     pairs = pairs.filter(pc.is_in(pairs["prompt_id"], pa.array(sorted(chosen), pa.string())))
     rows = []
     if settings.checks.predictor_prompts:

@@ -5,6 +5,7 @@ Letters of shapes: P pairs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,6 +66,14 @@ class Pairs:
             self.margin_P[rows],
             self.weight_P[rows],
         )
+
+    @classmethod
+    def together(cls, parts: Iterable[Pairs]) -> Pairs:
+        """The entries of all parts, one after the other; there must be one."""
+        columns = zip(
+            *((p.first_P, p.second_P, p.aspect_P, p.probability_P, p.margin_P, p.weight_P) for p in parts), strict=True
+        )
+        return cls(*(np.concatenate(column) for column in columns))
 
     def weighed(self, settings: PreferenceSettings) -> Pairs:
         """Ties and abstentions with their weights; those that are not wanted are left out."""

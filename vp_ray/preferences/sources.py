@@ -12,9 +12,12 @@ import pyarrow.compute as pc
 
 from vp_ray.preferences.whole import whole_judgements
 from vp_ray.records import ASPECTS, RATINGS
-from vp_ray.storage import RunFolder
+from vp_ray.storage import RunFolder, StageFolder
+from vp_ray.streams import encoded_table, table_without
 
 _IMAGE_COLUMNS: Final = ("image_id", "prompt_id", "generator", "guidance_scale", "status")
+_TEXTS: Final = ("judgement_id", "prompt", "rubric_version", "reply", "error", "levels.rationale", "choices")
+"""Columns of judgements that say nothing here, and take nearly all of their memory."""
 UNKNOWN_GENERATORS: Final = ("", "unknown")
 """Names that imports give to images of which nobody knows the generator."""
 
@@ -28,12 +31,16 @@ class Sources:
     annotated: bool = True
     """Whether what annotators said is read; otherwise there are prompts and images alone."""
 
-    def _table(self, name: str) -> pa.Table | None:
-        """A table of annotate, or of the import in its place."""
+    def _stage_with(self, name: str) -> StageFolder | None:
+        """The stage that has a table of annotate: itself, or the import in its place."""
         if not self.annotated:
             return None
         stage = self.run.source("annotate")
-        return stage.read_table(name) if stage.exists(name) else None
+        return stage if stage.exists(name) else None
+
+    def _table(self, name: str) -> pa.Table | None:
+        stage = self._stage_with(name)
+        return None if stage is None else stage.read_table(name)
 
     @property
     def by_people(self) -> bool:
@@ -47,8 +54,9 @@ class Sources:
 
     @cached_property
     def ratings(self) -> pa.Table | None:
-        """`records.RATINGS`."""
-        return self._table("ratings.parquet")
+        """`records.RATINGS`, strings as dictionaries."""
+        stage = self._stage_with("ratings.parquet")
+        return None if stage is None else encoded_table(stage, "ratings.parquet", RATINGS.names)
 
     @cached_property
     def rankings(self) -> pa.Table | None:
@@ -62,13 +70,11 @@ class Sources:
 
     @cached_property
     def judgements(self) -> pa.Table | None:
-        """`records.JUDGEMENTS` that levels were asked for, without replies; one row has all aspects."""
-        table = self._table("judgements.parquet")
-        if table is None:
+        """`records.JUDGEMENTS` that levels were asked for, without their texts; one row has all aspects."""
+        stage = self._stage_with("judgements.parquet")
+        if stage is None:
             return None
-        table = whole_judgements(
-            table.drop_columns([name for name in ("reply", "error") if name in table.schema.names])
-        )
+        table = whole_judgements(table_without(stage, "judgements.parquet", _TEXTS))
         return table if table.num_rows else None
 
     @cached_property
@@ -99,7 +105,10 @@ class Sources:
         kept = prompts["prompt_id"].combine_chunks()
 
         def of_kept(table: pa.Table | None) -> pa.Table | None:
-            return None if table is None else table.filter(pc.is_in(table["prompt_id"], kept))
+            if table is None:
+                return None
+            among = pc.is_in(table["prompt_id"], kept)
+            return table if pc.all(among, min_count=0).as_py() else table.filter(among)
 
         self.ratings, self.rankings = of_kept(self.ratings), of_kept(self.rankings)
         self.comparisons, self.judgements = of_kept(self.comparisons), of_kept(self.judgements)
@@ -109,7 +118,8 @@ class Sources:
 def with_unanswered(ratings: pa.Table, judgements: pa.Table, images: pa.Table) -> pa.Table:
     """The ratings with a row without a mean for each image that was shown to an annotator and got none at all."""
     shown = pc.unique(judgements["order"].combine_chunks().flatten())
-    missing = shown.filter(pc.invert(pc.is_in(shown, ratings["image_id"].combine_chunks())))
+    rated = pc.unique(ratings["image_id"]).cast(pa.string())
+    missing = shown.filter(pc.invert(pc.is_in(shown, rated)))
     row = pc.index_in(missing, images["image_id"].combine_chunks())
     rows = images.take(row.filter(pc.is_valid(row)))
     count, aspects = rows.num_rows, len(ASPECTS)
@@ -121,4 +131,4 @@ def with_unanswered(ratings: pa.Table, judgements: pa.Table, images: pa.Table) -
         "standard_error": pa.nulls(count * aspects, pa.float64()),
         "count": pa.repeat(pa.scalar(0, pa.int32()), count * aspects),
     }
-    return pa.concat_tables([ratings.select(RATINGS.names), pa.table(columns).cast(RATINGS)])
+    return pa.concat_tables([ratings.select(RATINGS.names).cast(RATINGS), pa.table(columns).cast(RATINGS)])

@@ -22,9 +22,12 @@ def sides(table: pa.Table, images: pa.Table, column: str) -> tuple[pa.Array, pa.
     """A column of the images of both sides of each pair."""
     ids = images["image_id"].combine_chunks()
     values = images[column].combine_chunks()
-    places = (pc.index_in(table[name].combine_chunks(), ids) for name in ("image_id_a", "image_id_b"))
-    first, second = (values.take(place) for place in places)
-    return first, second
+
+    def of_side(name: str) -> pa.Array:
+        coded = table[name].combine_chunks().dictionary_encode()
+        return values.take(pc.index_in(coded.dictionary, ids)).take(coded.indices)
+
+    return of_side("image_id_a"), of_side("image_id_b")
 
 
 def generator_rates(table: pa.Table, images: pa.Table) -> dict[str, Any]:
