@@ -80,8 +80,17 @@ IMAGES: Final = pa.schema(
 )
 
 PLAN: Final = pa.schema(
-    [field for field in IMAGES if field.name not in ("status", "flags", "image", "width", "height")]
-    + [pa.field("file", pa.string())]
+    [
+        ("image_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", pa.string()),
+        ("generator", pa.string()),
+        ("scheduler", pa.string()),
+        ("steps", pa.int32()),
+        ("guidance_scale", pa.float64()),
+        ("seed", pa.int64()),
+        ("file", pa.string()),
+    ]
 )
 """What is known of an image before it is drawn, and the shard that it will be in."""
 

@@ -19,12 +19,14 @@ ROW_GROUP: Final = 1 << 17
 
 
 @contextmanager
-def table_writer(folder: Folder, name: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+def table_writer(
+    folder: Folder, name: str, schema: pa.Schema, row_group: int | None = None
+) -> Iterator[Callable[[pa.Table], None]]:
     """A function that appends a table to the Parquet file `name`, which is there, whole, when the context has ended.
 
-    After an error there is no file. No more than a row group and the table at hand are held.
+    After an error there is no file. No more than a row group, of `row_group` rows, and the table at hand are held.
     """
-    where = f"{folder.uri}/{name}"
+    where, rows = f"{folder.uri}/{name}", row_group or ROW_GROUP
     waiting: list[pa.Table] = [schema.empty_table()]
     with (
         _whole_file(folder, name) as sink,
@@ -33,11 +35,11 @@ def table_writer(folder: Folder, name: str, schema: pa.Schema) -> Iterator[Calla
 
         def append(table: pa.Table) -> None:
             waiting.append(table.select(schema.names).cast(schema))
-            if sum(part.num_rows for part in waiting) >= ROW_GROUP:
+            if sum(part.num_rows for part in waiting) >= rows:
                 together = pa.concat_tables(waiting)
-                whole = together.num_rows - together.num_rows % ROW_GROUP
+                whole = together.num_rows - together.num_rows % rows
                 with explained(where):
-                    writer.write_table(together.slice(0, whole), row_group_size=ROW_GROUP)
+                    writer.write_table(together.slice(0, whole), row_group_size=rows)
                 waiting[:] = [together.slice(whole)]
 
         yield append

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vp_ray.distributed.shards import run_shards
 from vp_ray.errors import InputError
 from vp_ray.generate.config import GenerateSettings
-from vp_ray.generate.planning import GeneratorPlan, Measured, plan_generation, read_measured, write_measured
-from vp_ray.models.image_shards import ImageShardMaker
+from vp_ray.generate.plan_file import PLAN_FILE, PlannedShardMaker, ShardPlace, shard_places, write_plan
+from vp_ray.generate.planning import Measured, read_measured, write_measured
 from vp_ray.models.loading import check_source
-from vp_ray.records import PLAN
 from vp_ray.storage import Folder, RunFolder, StageFolder, StageOutcome
 from vp_ray.telemetry import progress
 
@@ -34,24 +35,22 @@ def run(settings: GenerateSettings, run: RunFolder) -> StageOutcome:
 
     Raises `CheckpointError` before the first actor starts when a model is not there.
     """
-    prompts = [
-        row
-        for row in run.source("prompts").read_table("prompts.parquet").to_pylist()
-        if row["split"] in settings.splits
-    ]
-    if not prompts:
+    splits = pa.array(settings.splits, pa.string())
+    prompts = run.source("prompts").read_table("prompts.parquet", ["prompt_id", "prompt", "split"])
+    prompts = prompts.filter(pc.is_in(prompts["split"], splits)).drop_columns(["split"])
+    if not prompts.num_rows:
         raise InputError(
             f"no prompt is in the splits {', '.join(settings.splits)}", "Set generate.splits to a split that has some."
         )
-    plans = plan_generation(prompts, settings)
-    for plan in plans:
-        check_source(plan.model)
+    for pool in settings.generators:
+        check_source(pool.model_settings())
     stage = run.stage("generate")
     folder = (stage / IMAGES_FOLDER).make()
-    if not stage.exists("plan.parquet"):
-        stage.write_table("plan.parquet", _manifest(plans), PLAN)
-    seconds, drawn = _draw(plans, stage, folder)
-    folder.seal(shard["file"] for plan in plans for shard in plan.shards)
+    if not stage.exists(PLAN_FILE):
+        write_plan(stage, prompts, settings)
+    planned = shard_places(stage)
+    seconds, drawn = _draw(settings, planned, stage, folder)
+    folder.seal(shard.file for shards in planned.values() for shard in shards)
     rows = folder.read_table(".", columns=["status", "flags"])
     flags = Counter(flag for flags in rows["flags"].to_pylist() for flag in flags or ())
     return StageOutcome(
@@ -60,23 +59,21 @@ def run(settings: GenerateSettings, run: RunFolder) -> StageOutcome:
     )
 
 
-def _manifest(plans: list[GeneratorPlan]) -> pa.Table:
-    rows = [row | {"file": shard["file"]} for plan in plans for shard in plan.shards for row in shard["rows"]]
-    return pa.Table.from_pylist(rows, schema=PLAN)
-
-
-def _draw(plans: list[GeneratorPlan], stage: StageFolder, folder: Folder) -> tuple[float, int]:
+def _draw(
+    settings: GenerateSettings, planned: Mapping[str, Sequence[ShardPlace]], stage: StageFolder, folder: Folder
+) -> tuple[float, int]:
     """Seconds and images of the shards that were not there."""
     done = set(folder.listed())
     measured = read_measured(stage)
-    made = sum(len(shard["rows"]) for plan in plans for shard in plan.shards if shard["file"] in done)
+    every = [shard for shards in planned.values() for shard in shards]
+    made = sum(shard.rows for shard in every if shard.file in done)
     drawn, started = 0, time.monotonic()
     noted = started
-    with progress("generate", "images", sum(plan.images for plan in plans)) as bar:
+    with progress("generate", "images", sum(shard.rows for shard in every)) as bar:
         bar.update(made)
-        for plan in plans:
-            missing = [shard for shard in plan.shards if shard["file"] not in done]
-            name = plan.model.name
+        for pool in settings.generators:
+            missing = [shard.told() for shard in planned[pool.name] if shard.file not in done]
+            name = pool.name
             took = measured.setdefault(name, Measured())
 
             def count(result: dict[str, Any], name: str = name, took: Measured = took) -> None:
@@ -89,8 +86,9 @@ def _draw(plans: list[GeneratorPlan], stage: StageFolder, folder: Folder) -> tup
                     write_measured(stage, measured)
                     noted = time.monotonic()
 
-            arguments = {"generator": plan.model.model_dump(mode="json"), "folder": folder.uri}
-            run_shards(missing, ImageShardMaker, arguments, plan.pool.pool, f"generate {name}", count, _SHARDS_AT_ONCE)
+            model = pool.model_settings().model_dump(mode="json")
+            arguments = {"generator": model, "folder": folder.uri, "plan": stage.uri}
+            run_shards(missing, PlannedShardMaker, arguments, pool.pool, f"generate {name}", count, _SHARDS_AT_ONCE)
     if drawn:
         write_measured(stage, measured)
     return time.monotonic() - started, drawn

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from vp_ray.generate.config import GenerateSettings, GeneratorPool
 from vp_ray.models.config import GeneratorSettings
-from vp_ray.models.image_plan import plan_images, plan_shards
+from vp_ray.models.image_plan import planned_images, planned_shards
 from vp_ray.models.sources import native_size
 from vp_ray.storage import StageFolder
 
@@ -33,12 +33,19 @@ class GeneratorPlan:
 
 def plan_generation(prompts: Sequence[Mapping[str, Any]], settings: GenerateSettings) -> list[GeneratorPlan]:
     """Prompts x generators x schedulers x guidance x seeds, in shards with fixed names."""
-    plans = []
-    for pool in settings.generators:
-        model = pool.model_settings()
-        rows = plan_images(prompts, model, pool.images_per_prompt, settings.seed, pool.guidance_scales, pool.schedulers)
-        plans.append(GeneratorPlan(pool, model, plan_shards(rows, model, settings.batches_per_shard)))
-    return plans
+    return [
+        GeneratorPlan(pool, pool.model_settings(), list(shards_of(prompts, pool, settings)))
+        for pool in settings.generators
+    ]
+
+
+def shards_of(
+    prompts: Iterable[Mapping[str, Any]], pool: GeneratorPool, settings: GenerateSettings
+) -> Iterator[dict[str, Any]]:
+    """The shards of one generator, one after the other; `prompts` are gone through once a scheduler."""
+    model = pool.model_settings()
+    rows = planned_images(prompts, model, pool.images_per_prompt, settings.seed, pool.guidance_scales, pool.schedulers)
+    return planned_shards(rows, model, settings.batches_per_shard)
 
 
 @dataclass(slots=True)
