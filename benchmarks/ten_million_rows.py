@@ -2,8 +2,8 @@
 
     python benchmarks/ten_million_rows.py [--rows 10000000] [--only prompts,preferences,plan,index]
 
-Each part runs in a process of its own, which imports no more than it needs, after its input was written by another. `preferences` counts ratings (of 16 a
-prompt), from which 1.9 times as many pairs come; `plan` and `index` count images.
+Each part runs in a process of its own, which imports no more than it needs, after its input was written by another.
+`preferences` counts ratings (of 16 a prompt), from which 1.9 times as many pairs come; `plan` and `index` count images.
 """
 
 import argparse
