@@ -39,6 +39,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "vp-ray status runs/demo",
         "vp-ray status s3://bucket/run --json",
     ),
+    "scale": (
+        "vp-ray scale jobs/visionprefer.yaml --prompts 10000000 --gpus 1000",
+        "vp-ray scale my.yaml --like trial.yaml --like larger.yaml --prompts 1000000 --gpus 64 --memory 128",
+    ),
     "prompts": (
         "vp-ray prompts jobs/demo.yaml",
         "vp-ray prompts jobs/real_prompts.yaml --dry-run",

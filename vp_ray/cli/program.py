@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from vp_ray.cli import looking, running, serving, stages, starting
+from vp_ray.cli import looking, running, scaling, serving, stages, starting
 from vp_ray.cli.examples import EXAMPLES, epilogue
 from vp_ray.cli.exit_codes import DEFECT, INTERRUPTED, REFUSED
 from vp_ray.errors import VpRayError
@@ -30,7 +30,7 @@ shapeworld = typer.Typer(
 
 _COMMANDS: Final[dict[str, dict[str, Callable[..., None]]]] = {
     "Start": {"demo": running.demo, "init": starting.init, "doctor": starting.doctor},
-    "Jobs": {"run": running.run, "submit": running.submit, "status": running.status},
+    "Jobs": {"run": running.run, "submit": running.submit, "status": running.status, "scale": scaling.scale},
     "Stages of a job": stages.COMMANDS,
     "Look, ask, publish": {"view": looking.view, "vote": looking.vote, "export": looking.export},
     "Scorers and judges": {"score": score, "serve": serving.serve, "judge": serving.judge},

@@ -11,7 +11,7 @@ from math import comb
 from typing import Final
 
 from vp_ray.generate.config import GeneratorPool
-from vp_ray.pipeline.scale import requests_of_a_prompt
+from vp_ray.pipeline.scale import paced_minutes, requests_of_a_prompt
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.records import ASPECTS
 
@@ -24,7 +24,7 @@ BYTES_A_JUDGEMENT: Final = 15_500 + 504 + 1_069 + 1_200
 and these once more for Ray Data."""
 BYTES_AN_INDEXED_IMAGE: Final = 176
 """The place of an image (`benchmarks/ten_million_rows.py`, part index)."""
-BYTES_A_RATING: Final = 350
+BYTES_A_RATING: Final = 1_000
 """The preferences stage with all its checks (`benchmarks/ten_million_rows.py`, part preferences)."""
 SHARDS_A_SECOND: Final = 16.0
 """Results that one driver took with 98 % of linear speed (`benchmarks/generation_scaling.py`, 32 actors of 2 s)."""
@@ -115,8 +115,8 @@ def limits_of(
         remedy = "Cut the prompts into several runs, or give the driver's node more memory."
         found.append(_linear("memory of the annotate stage's driver", "GiB", needed, memory_gib, drawn, remedy))
         for annotator in job.annotate.annotators:
-            if annotator.requests_per_minute:
-                taken = own / annotator.requests_per_minute / _DAY_MINUTES
+            taken = paced_minutes(annotator, own) / _DAY_MINUTES
+            if taken:
                 remedy = "Ask for a higher tier, add accounts as further annotators, or use batches."
                 found.append(_linear(f"days of requests to '{annotator.name}'", "days", taken, days, drawn, remedy))
     if job.preferences is not None and each:
@@ -124,7 +124,7 @@ def limits_of(
         needed = drawn * each * len(ASPECTS) * BYTES_A_RATING * max(1.0, pairs) / _GIB
         remedy = "Cut the prompts into several runs, or give the driver's node more memory."
         found.append(_linear("memory of the preferences stage", "GiB", needed, memory_gib, drawn, remedy))
-    return sorted(found, key=lambda limit: (not limit.breaks, limit.prompts))
+    return sorted((limit for limit in found if limit.needed), key=lambda limit: (not limit.breaks, limit.prompts))
 
 
 def _shards_a_second(pool: GeneratorPool, batches: int, gpus: int) -> float:

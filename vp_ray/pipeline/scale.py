@@ -22,7 +22,7 @@ from vp_ray.rl.config import RlSettings
 
 _TRAINING_PASSES: Final = 3
 """A step that is trained costs a forward pass and a backward one, which is two."""
-_PER_MINUTE: Final = 60.0
+_SECONDS_A_MINUTE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,14 @@ def _at_once(workers: int, gpus_per_worker: float, gpus: int | None) -> float:
 
 
 def _paced(model: ModelSettings, requests: float) -> float:
-    return requests * _PER_MINUTE / model.requests_per_minute if model.requests_per_minute else 0.0
+    return paced_minutes(model, requests) * _SECONDS_A_MINUTE
+
+
+def paced_minutes(model: ModelSettings, requests: float) -> float:
+    """The least that a model's limits demand: providers count the longest reply that a request allows."""
+    by_requests = requests / model.requests_per_minute if model.requests_per_minute else 0.0
+    tokens = requests * model.max_reply_tokens
+    return max(by_requests, tokens / model.tokens_per_minute if model.tokens_per_minute else 0.0)
 
 
 def speeds_of(trials: Sequence[Trial]) -> dict[str, Speed]:
