@@ -11,6 +11,16 @@ from vp_ray.distributed.config import PoolSettings
 from vp_ray.judging.config import AnnotatorSettings, Mode, OrderCount
 
 
+class ChoiceSettings(Settings):
+    """Compares the annotators on the same groups, to choose one: agreement with the truth, price and bias."""
+
+    truth: str | None = None
+    """The annotator whose answers count as true, and enter no rating; the people's choices of the run's import where it
+    is not set."""
+    tolerance: float = Field(0.02, gt=0, lt=0.5)
+    """Accuracy that a cheaper annotator may lack to be recommended before the best."""
+
+
 class AnnotateSettings(Settings):
     """Judges every group of images with every annotator in every order."""
 
@@ -36,6 +46,8 @@ class AnnotateSettings(Settings):
     have at most 2."""
     samples: int = Field(1, ge=1, le=32)
     """Answers to every request (self-consistency), each a judgement of its own; needs a temperature above 0."""
+    choice: ChoiceSettings | None = None
+    """Compares the annotators with the truth and recommends one; null does not."""
     budget_usd: float | None = Field(None, gt=0)
     """The stage stops before a request that could cost more than this in all; null is no limit."""
     requests_per_shard: int = Field(32, ge=1)
@@ -49,6 +61,14 @@ class AnnotateSettings(Settings):
         if len({item.name for item in annotators}) != len(annotators):
             raise ValueError("annotators must have different names")
         return annotators
+
+    @model_validator(mode="after")
+    def _truth_judges_with_others(self) -> AnnotateSettings:
+        truth = self.choice.truth if self.choice else None
+        names = [annotator.name for annotator in self.annotators]
+        if truth is not None and (truth not in names or len(names) < 2):
+            raise ValueError(f"choice.truth names '{truth}', which must be one of several annotators")
+        return self
 
     @model_validator(mode="after")
     def _no_setting_without_effect(self) -> AnnotateSettings:

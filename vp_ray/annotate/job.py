@@ -19,6 +19,7 @@ from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.figures import first_shown_figures, level_figures
 from vp_ray.annotate.planning import Planned, index_images, plan, shards
 from vp_ray.annotate.ratings import collect, rate, slot_effects
+from vp_ray.annotate.truth import choice_figures, rated
 from vp_ray.distributed.limiter import Books, ClusterLimiter, running_limiter
 from vp_ray.distributed.shards import run_shards
 from vp_ray.errors import BudgetError, SettingsError
@@ -58,6 +59,7 @@ def run(settings: AnnotateSettings, run: RunFolder, embedded_url: str | None) ->
     judgements = _in_order(read_ledger(ledger), planned)
     folder.write_table("judgements.parquet", judgements, JUDGEMENTS)
     folder.write_bytes(DEAD_LETTERS, dead_letters(judgements))
+    every, judgements = judgements, rated(judgements, settings)
     if settings.mode == "pairwise":
         folder.write_table("comparisons.parquet", comparisons_of(judgements), COMPARISONS)
         figures |= agreement_figures(choice_table(judgements), judgements, VERDICTS) | first_shown_figures(judgements)
@@ -66,9 +68,10 @@ def run(settings: AnnotateSettings, run: RunFolder, embedded_url: str | None) ->
         effects, removed = slot_effects(levels)
         folder.write_table("ratings.parquet", rate(levels, removed, index), RATINGS)
         figures |= agreement_figures(level_table(levels), judgements, len(LEVELS)) | level_figures(levels, effects)
+    figures |= choice_figures(settings, every, figures, run)
     folder.delete(RETRY)
     figures["costs"] = [asdict(day) for day in costs_by_day(ledger, settings.annotators)]
-    return StageOutcome(dict(Counter(judgements["status"].to_pylist())), spent_usd(ledger), figures)
+    return StageOutcome(dict(Counter(every["status"].to_pylist())), spent_usd(ledger), figures)
 
 
 def dead_letters(judgements: pa.Table) -> bytes:

@@ -43,6 +43,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "vp-ray scale jobs/visionprefer.yaml --prompts 10000000 --gpus 1000",
         "vp-ray scale my.yaml --like trial.yaml --like larger.yaml --prompts 1000000 --gpus 64 --memory 128",
     ),
+    "tables": (
+        "vp-ray tables jobs/tables.yaml --dry-run   # the runs and how far they are",
+        "vp-ray tables jobs/tables.yaml",
+        "vp-ray tables jobs/tables.yaml --layout    # of what is finished",
+    ),
     "prompts": (
         "vp-ray prompts jobs/demo.yaml",
         "vp-ray prompts jobs/real_prompts.yaml --dry-run",

@@ -13,6 +13,7 @@ import typer
 from vp_ray.cli import looking, running, scaling, serving, stages, starting
 from vp_ray.cli.examples import EXAMPLES, epilogue
 from vp_ray.cli.exit_codes import DEFECT, INTERRUPTED, REFUSED
+from vp_ray.cli.tables import tables
 from vp_ray.errors import VpRayError
 from vp_ray.score.command import score
 
@@ -30,7 +31,13 @@ shapeworld = typer.Typer(
 
 _COMMANDS: Final[dict[str, dict[str, Callable[..., None]]]] = {
     "Start": {"demo": running.demo, "init": starting.init, "doctor": starting.doctor},
-    "Jobs": {"run": running.run, "submit": running.submit, "status": running.status, "scale": scaling.scale},
+    "Jobs": {
+        "run": running.run,
+        "submit": running.submit,
+        "status": running.status,
+        "scale": scaling.scale,
+        "tables": tables,
+    },
     "Stages of a job": stages.COMMANDS,
     "Look, ask, publish": {"view": looking.view, "vote": looking.vote, "export": looking.export},
     "Scorers and judges": {"score": score, "serve": serving.serve, "judge": serving.judge},

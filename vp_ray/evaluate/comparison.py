@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,11 @@ class Pairs:
         """The prompt of each pair."""
         return np.array([prompt_id for prompt_id, _ in self.keys], np.str_)
 
+    def of_prompts(self, prompts: Set[str]) -> Pairs | None:
+        """Those of some prompts; None where there is none."""
+        kept = [place for place, (prompt_id, _) in enumerate(self.keys) if prompt_id in prompts]
+        return Pairs(tuple(self.keys[place] for place in kept), self.base[kept], self.tuned[kept]) if kept else None
+
 
 def pair_up(scores: pa.Table) -> dict[tuple[str, str], Pairs]:
     """By (scorer, aspect) the pairs of which both images have a score, from a table of `records.SCORES`.
@@ -56,7 +61,7 @@ def pair_up(scores: pa.Table) -> dict[tuple[str, str], Pairs]:
     return found
 
 
-def compare(pairs: dict[tuple[str, str], Pairs], judges: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
+def compare(pairs: Mapping[tuple[str, str], Pairs], judges: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
     """One row of `records.COMPARISON` for each scorer and aspect; what `judges` gave is in levels.
 
     `gain` is the mean of tuned - base over pairs, `low` and `high` its 95 % interval by paired bootstrap over prompts
@@ -95,8 +100,24 @@ def compare(pairs: dict[tuple[str, str], Pairs], judges: Sequence[str], seed: in
     return rows
 
 
+def compare_groups(
+    groups: Mapping[str, Mapping[tuple[str, str], Pairs]], judges: Sequence[str], key: str, seed: int = 0
+) -> list[dict[str, Any]]:
+    """The overall rows of `compare` for each group of pairs, which `key` names in each row.
+
+    The correction of the p-values is for all groups and scorers together.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, pairs in groups.items():
+        overall = {found: one for found, one in pairs.items() if found[1] == OVERALL}
+        rows += [{key: name} | row for row in compare(overall, judges, seed)]
+    for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row["p_adjusted"] = float(adjusted)
+    return rows
+
+
 def agreement(
-    pairs: dict[tuple[str, str], Pairs], scorer: str, judges: Sequence[str], seed: int = 0
+    pairs: Mapping[tuple[str, str], Pairs], scorer: str, judges: Sequence[str], seed: int = 0
 ) -> list[dict[str, Any]]:
     """How often `scorer` prefers the image that a judge prefers, for each judge and aspect that both have.
 

@@ -44,11 +44,19 @@ def plan_drawings(
 ) -> tuple[Drawing, Drawing]:
     """The base's drawing and the tuned model's, image by image from the same noise.
 
-    `adapter` is where the adapter lies; ids take `adapter_version` in its place, so that a run directory can move.
+    With `settings.tuned` the second is that model, and the adapter is not read. `adapter` is where the adapter lies;
+    ids take `adapter_version` in its place, so that a run directory can move.
     """
+    base = settings.base.model_copy(update={"name": BASE, "adapter": None})
+    models: list[tuple[GeneratorSettings, str | None]] = [(base, None)]
+    if settings.tuned is not None:
+        # Shards of both hold the same prompts, so that pairs are read two shards at a time.
+        alike = {"name": TUNED, "batch_size": settings.base.batch_size}
+        models.append((settings.tuned.model_copy(update=alike), settings.tuned.adapter))
+    else:
+        models.append((settings.base.model_copy(update={"name": TUNED, "adapter": adapter_version}), adapter))
     drawings = []
-    for name, place, version in ((BASE, None, None), (TUNED, adapter, adapter_version)):
-        model = settings.base.model_copy(update={"name": name, "adapter": version})
+    for model, place in models:
         rows = plan_images(prompts, model, settings.images_per_prompt, settings.seed)
         shards = plan_shards(rows, model, settings.batches_per_shard)
         drawings.append(Drawing(model.model_copy(update={"adapter": place}), shards))

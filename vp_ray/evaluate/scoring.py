@@ -1,4 +1,4 @@
-"""Scores of both images of every pair: by VP-Score from pixels, and by the judges from their levels."""
+"""Scores of both images of every pair: by VP-Score and other scorers from pixels, by judges from their levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from vp_ray.evaluate.config import VP_SCORE
 from vp_ray.models.image_shards import decode_image
+from vp_ray.models.picture_scorer import PictureScorer
 from vp_ray.models.reward import VPScore
+from vp_ray.models.rewards import check_scores
 from vp_ray.records import OVERALL, SCORES, Status
 
 Image = Mapping[str, Any]
@@ -24,17 +26,27 @@ def _row(image: Image, scorer: str, aspect: str, score: float) -> dict[str, Any]
 
 
 def scores_by_model(model: VPScore, images: Sequence[Image]) -> pa.Table:
-    """Rows of `records.SCORES` for every image, aspect and overall; the images share one size."""
-    if not images:
-        return SCORES.empty_table()
-    pixels = np.stack([decode_image(image["image"]["bytes"]) for image in images])
-    scores = model.score(pixels, [image["prompt"] for image in images])
-    rows = []
-    for image, by_aspect, overall in zip(images, scores, model.overall(scores), strict=True):
-        rows += [_row(image, VP_SCORE, *named) for named in zip(model.aspects, by_aspect.tolist(), strict=True)]
-        if OVERALL not in model.aspects:
-            rows.append(_row(image, VP_SCORE, OVERALL, float(overall)))
-    return pa.Table.from_pylist(rows, schema=SCORES)
+    """Rows of `records.SCORES` by VP-Score for every image, aspect and overall, in the order of the images."""
+    return scores_by_scorer(VP_SCORE, model, images)
+
+
+def scores_by_scorer(name: str, scorer: PictureScorer, images: Sequence[Image]) -> pa.Table:
+    """The same by any scorer under its name; pictures may have different sizes."""
+    pixels = [decode_image(image["image"]["bytes"]) for image in images]
+    rows: list[list[dict[str, Any]]] = [[] for _ in images]
+    for shape in dict.fromkeys(one.shape for one in pixels):
+        places = [place for place, one in enumerate(pixels) if one.shape == shape]
+        scores = check_scores(
+            scorer.score(np.stack([pixels[place] for place in places]), [images[place]["prompt"] for place in places]),
+            len(places),
+            scorer.aspects,
+        )
+        for place, by_aspect, overall in zip(places, scores, scorer.overall(scores), strict=True):
+            image = images[place]
+            rows[place] = [_row(image, name, *named) for named in zip(scorer.aspects, by_aspect.tolist(), strict=True)]
+            if OVERALL not in scorer.aspects:
+                rows[place].append(_row(image, name, OVERALL, float(overall)))
+    return pa.Table.from_pylist([row for of_image in rows for row in of_image], schema=SCORES)
 
 
 def scores_by_judges(

@@ -76,6 +76,7 @@ class VPScore(PictureScorer):
         source: str,
         *,
         revision: str | None = None,
+        pretrained: bool = True,
         aspects: Sequence[str] = ASPECTS,
         overall_weights: Mapping[str, float] | None = None,
         head_widths: Sequence[int] = (64,),
@@ -84,7 +85,7 @@ class VPScore(PictureScorer):
         seed: int = 0,
     ) -> Self:
         """A new VP-Score on the BLIP, CLIP or SigLIP at `source` (`embedded:NAME`, directory or hub id), its head from
-        `seed`."""
+        `seed`; without `pretrained` the backbone's weights are random, too."""
         found = load_backbone(source, revision)
         weights = overall_weights or dict.fromkeys(aspects, 1.0)
         config = VPScoreConfig(
@@ -100,7 +101,8 @@ class VPScore(PictureScorer):
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(config, found.backbone, found.tokenizer)
+            backbone = found.backbone if pretrained else FAMILIES[found.family].new(found.config)
+            return cls(config, backbone, found.tokenizer)
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, A) raw scores of (B, 3, side, side) pixel values and (B, T) tokens with their mask; differentiable.

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.publish.config import ExportSettings
+from vp_ray.tables.config import TablesSettings
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -64,10 +65,11 @@ def _reached(roots: tuple[type[BaseModel], ...]) -> list[type[BaseModel]]:
 
 
 def reference() -> str:
-    """Markdown: the job file's keys, every settings class that it leads to, then those of `vp-ray export`."""
-    where = "Every key of a job file, and at the end those of `vp-ray export`."
+    """Markdown: the job file's keys, every settings class that it leads to, then those of `vp-ray export` and of
+    `vp-ray tables`."""
+    where = "Every key of a job file, and at the end those of `vp-ray export` and `vp-ray tables`."
     lines = ["# Settings", "", f"{where} Made by `python -m vp_ray.pipeline.reference`."]
-    for model in _reached((JobSettings, ExportSettings)):
+    for model in _reached((JobSettings, ExportSettings, TablesSettings)):
         lines += _section(model)
     return "\n".join(lines) + "\n"
 

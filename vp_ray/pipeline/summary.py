@@ -13,6 +13,7 @@ from vp_ray.config import difference
 from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.generate.planning import estimate, read_measured
 from vp_ray.judging.image_tokens import ALARM_SHARE
+from vp_ray.pipeline.outcome import print_choice, print_outcome
 from vp_ray.pipeline.running import Finished, chosen_stages, recorded_settings
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.storage import STARTED, Manifest, RunFolder
@@ -159,11 +160,14 @@ def print_summary(results: Mapping[str, Finished], console: Console) -> None:
     console.print(table)
     for name, finished in results.items():
         _print_costs(name, finished.manifest, console)
+    if "annotate" in results:
+        print_choice(results["annotate"].manifest.figures, console)
     if "reward" in results:
         _print_cross_validation(results["reward"].manifest, console)
         _print_variants(results["reward"].manifest, console)
     if "evaluate" in results:
         _print_comparison(results["evaluate"].manifest, console)
+        print_outcome(results["evaluate"].manifest.figures, console)
 
 
 def _print_costs(name: str, manifest: Manifest, console: Console) -> None:

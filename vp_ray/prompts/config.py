@@ -38,7 +38,25 @@ class FilePrompts(Settings):
     """Takes only the first prompts."""
 
 
-PromptSource = Annotated[ShapeworldPrompts | FilePrompts, Field(discriminator="kind")]
+BenchmarkName = Literal["t2i_compbench", "parti_prompts", "drawbench", "geneval"]
+
+
+class BenchmarkPrompts(Settings):
+    """A published test suite with its categories, from the files in which its authors publish it."""
+
+    kind: Literal["benchmark"]
+    """Chooses this kind of source."""
+    name: BenchmarkName
+    """T2I-CompBench (its validation lists), PartiPrompts, DrawBench or GenEval."""
+    path: str
+    """The file; the folder of its lists for T2I-CompBench."""
+    split: Literal["held_out", "compositional"] = "held_out"
+    """The split of all its prompts; none is ever trained on."""
+    per_category: int | None = Field(None, ge=1)
+    """Takes only the first prompts of each category."""
+
+
+PromptSource = Annotated[ShapeworldPrompts | FilePrompts | BenchmarkPrompts, Field(discriminator="kind")]
 
 
 class ModeratorSettings(ModelSettings):

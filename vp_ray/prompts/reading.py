@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from vp_ray.errors import InputError
 from vp_ray.local_copies import file_to_read
-from vp_ray.prompts.config import FilePrompts, PromptSource, ShapeworldPrompts
+from vp_ray.prompts.benchmarks import read_benchmark
+from vp_ray.prompts.config import BenchmarkPrompts, FilePrompts, PromptSource, ShapeworldPrompts
 from vp_ray.shapeworld.scenes import all_scenes, category_of, prompt_of, split_of
 
 
@@ -35,6 +36,10 @@ def read(source: PromptSource) -> Iterator[RawPrompt]:
     """The prompts of a source, in its order; raises `InputError` that names file, line and remedy."""
     if isinstance(source, ShapeworldPrompts):
         yield from _shapeworld(source)
+        return
+    if isinstance(source, BenchmarkPrompts):
+        for prompt, suite_category in read_benchmark(source):
+            yield RawPrompt(prompt, source.name, suite_category, source.split)
         return
     rows = _rows(source)
     for number, row in enumerate(islice(rows, source.limit), start=1):

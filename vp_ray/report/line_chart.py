@@ -55,16 +55,19 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def line_chart(series: Sequence[Series], *, label: str, x_name: str, marked_x: float | None = None) -> Markup | None:
+def line_chart(
+    series: Sequence[Series], *, label: str, x_name: str, marked_x: float | None = None, whole_x: bool = True
+) -> Markup | None:
     """An SVG of the series over a common pair of axes, or None where no series has a point.
 
-    `label` says to those who cannot see it what the chart shows; `marked_x` draws one upright line.
+    `label` says to those who cannot see it what the chart shows; `marked_x` draws one upright line. `whole_x` is for an
+    x that counts something.
     """
     drawn = [one.thinned() for one in series if one.points]
     if not drawn:
         return None
     points = [point for one in drawn for point in one.points]
-    x_axis = axis([x for x, _ in points], (_LEFT, WIDTH - _RIGHT), whole=True)
+    x_axis = axis([x for x, _ in points], (_LEFT, WIDTH - _RIGHT), whole=whole_x)
     y_axis = axis([y for _, y in points], (HEIGHT - _BOTTOM, _TOP))
     parts = [_frame(x_axis, y_axis, x_name)]
     if marked_x is not None and x_axis.low <= marked_x <= x_axis.high:
@@ -72,7 +75,8 @@ def line_chart(series: Sequence[Series], *, label: str, x_name: str, marked_x: f
         parts.append(
             Markup('<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(place, _TOP, HEIGHT - _BOTTOM)
         )
-    parts += [_line(one, place, x_axis, y_axis, x_name) for place, one in reversed(list(enumerate(drawn)))]
+    digits = 0 if whole_x else 4
+    parts += [_line(one, place, x_axis, y_axis, x_name, digits) for place, one in reversed(list(enumerate(drawn)))]
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(parts)
     )
@@ -96,12 +100,12 @@ def _frame(x_axis: Axis, y_axis: Axis, x_name: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _line(one: Series, place: int, x_axis: Axis, y_axis: Axis, x_name: str) -> Markup:
+def _line(one: Series, place: int, x_axis: Axis, y_axis: Axis, x_name: str, digits: int) -> Markup:
     pixels = [(x_axis.at(x), y_axis.at(y)) for x, y in one.points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in pixels)
     radius = 2.4 if len(pixels) <= _ROOM_FOR_DOTS else 1
     dots = [
-        _DOT.format(f"{px:.1f}", f"{py:.1f}", radius, f"{one.name}, {x_name} {number(x, 0)}: {number(y, 4)}")
+        _DOT.format(f"{px:.1f}", f"{py:.1f}", radius, f"{one.name}, {x_name} {number(x, digits)}: {number(y, 4)}")
         for (px, py), (x, y) in zip(pixels, one.points, strict=True)
     ]
     return Markup('<g class="s{}"><path d="{}"/>{}</g>').format(place, path, Markup("").join(dots))

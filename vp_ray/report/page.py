@@ -15,8 +15,10 @@ from vp_ray.report.formatting import FILTERS, is_number
 from vp_ray.report.reading import STAGES, FileGroup, RunReader, State
 from vp_ray.report.sections.accuracy import AccuracyTable, accuracy_data, accuracy_sentence, accuracy_tables
 from vp_ray.report.sections.annotators import Annotators, annotators
+from vp_ray.report.sections.choice import AnnotatorChoice, annotator_choice
 from vp_ray.report.sections.comparison import Card, ComparisonTable, before_after, comparison_rows, comparison_tables
 from vp_ray.report.sections.curves import REWARD_CHARTS, RL_CHARTS, Chart, Grid, charts, grids
+from vp_ray.report.sections.evaluation import Evaluation, evaluation, witness_charts
 from vp_ray.report.sections.headline import Headline, headline
 from vp_ray.report.sections.loop import Loop, loop, reached
 from vp_ray.report.sections.preferences import Preferences, preferences
@@ -41,6 +43,7 @@ class Page:
     cards: list[Card]
     tables: list[ComparisonTable]
     agreement: list[dict[str, Any]]
+    evaluation: Evaluation | None
     tuning: list[Chart]
     tuning_note: str
     grids: list[Grid]
@@ -51,6 +54,7 @@ class Page:
     preferences: Preferences | None
     quality: Quality | None
     annotators: Annotators | None
+    choice: AnnotatorChoice | None
     settings: list[tuple[str, list[tuple[str, str]]]]
     files: list[FileGroup]
     problems: list[str]
@@ -68,6 +72,7 @@ def gather(settings: ReportSettings, reader: RunReader, assets: Assets) -> Page:
     rl_rows, reward_rows = reader.curve("rl"), reader.curve("reward")
     best = reader.figures("rl").get("best_epoch")
     judged = annotators(reader)
+    chosen = annotator_choice(reader)
     checked = quality(reader)
     page = Page(
         title=settings.title or reader.run.uri.rstrip("/").rpartition("/")[2],
@@ -81,7 +86,11 @@ def gather(settings: ReportSettings, reader: RunReader, assets: Assets) -> Page:
         cards=before_after(reader, assets, scorer, settings.pairs),
         tables=comparison_tables(comparison),
         agreement=[row for row in reader.figures("evaluate").get("agreement", []) if is_number(row.get("accuracy"))],
-        tuning=charts(rl_rows, RL_CHARTS, "epoch", best if is_number(best) else None),
+        evaluation=evaluation(reader, comparison),
+        tuning=[
+            *charts(rl_rows, RL_CHARTS, "epoch", best if is_number(best) else None),
+            *witness_charts(rl_rows, best if is_number(best) else None),
+        ],
         tuning_note=_tuning_note(reader.figures("rl")),
         grids=grids(reader, assets, settings.grids),
         reward=charts(reward_rows, REWARD_CHARTS, "update"),
@@ -90,16 +99,20 @@ def gather(settings: ReportSettings, reader: RunReader, assets: Assets) -> Page:
         preferences=preferences(reader, assets, settings.preferences),
         quality=checked,
         annotators=judged,
+        choice=chosen,
         settings=stage_settings(reader),
         files=reader.files(),
         problems=reader.problems,
         data={
             "loop": assets.add_data("loop", [_loop_row(line) for line in stages.stages]),
             "comparison": assets.add_data("comparison", comparison),
+            "conditions": assets.add_data("conditions", reader.figures("evaluate").get("conditions") or []),
+            "categories": assets.add_data("categories", reader.figures("evaluate").get("categories") or []),
             "tuning": assets.add_data("tuning", rl_rows),
             "reward": assets.add_data("reward", reward_rows),
             "accuracy": assets.add_data("accuracy", list(accuracy_data(accuracies))),
             "quality": assets.add_data("quality", list(checked.rows()) if checked else []),
+            "choice": assets.add_data("choice", chosen.rows if chosen else []),
             "annotators": assets.add_data("annotators", list(judged.rows) if judged else []),
         },
     )

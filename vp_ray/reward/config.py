@@ -38,6 +38,12 @@ class VariantSettings(Settings):
     """See `reward.train_share`."""
     frozen_share: float | None = Field(None, ge=0, lt=1)
     """See `reward.frozen_share`."""
+    backbone: str | None = None
+    """See `reward.backbone`."""
+    pretrained: bool | None = None
+    """See `reward.pretrained`."""
+    preferences: str | None = None
+    """See `reward.preferences`."""
 
     @model_validator(mode="after")
     def _differs(self) -> VariantSettings:
@@ -58,6 +64,11 @@ class RewardSettings(Settings):
     (`Salesforce/blip-itm-large-coco`)."""
     revision: str | None = None
     """Hub revision; pin it, so that the model cannot change between two runs."""
+    pretrained: bool = True
+    """Whether it starts from the backbone's weights; otherwise from random ones of the same shape, which shows what
+    pre-training is worth."""
+    preferences: str | None = None
+    """A run whose preferences, and their images, are learnt from; this one's where it is not set."""
     text_tokens: int | None = Field(None, ge=4)
     """Longest prompt in tokens; the backbone's own limit where it is not set, ImageReward's is 35. Longer prompts are
     cut and counted."""
@@ -128,6 +139,8 @@ class RewardSettings(Settings):
         trained = [weight for name, weight in self.overall_weights.items() if name in (self.aspects or (name,))]
         if any(weight < 0 for weight in self.overall_weights.values()) or not any(trained):
             raise ValueError("overall_weights must not be negative, and that of a trained aspect must be above zero")
+        if self.frozen_share > 0 and not self.pretrained:
+            raise ValueError("random layers must not be frozen: set frozen_share to 0 where pretrained is false")
         if self.frozen_share == 0 and self.frozen_states != FrozenStatesSettings():
             raise ValueError("frozen_states has no effect while frozen_share is 0")
         for name in self.variants:

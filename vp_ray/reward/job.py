@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.compute as pc
 import torch
 
 from vp_ray.distributed.collectives import TorchCollective
+from vp_ray.distributed.config import WorkerSettings
 from vp_ray.distributed.engine_state import read_state, trainable_parameters
 from vp_ray.distributed.engines import DeepSpeedEngine, Schedule
 from vp_ray.distributed.sharded_engine import ShardedEngine
@@ -37,11 +40,13 @@ def run(settings: RewardSettings, run: RunFolder) -> StageOutcome:
     folder = run.stage("reward")
     model, data = new_model(settings, run)
     training, validation = _split(settings, data)
-    state = _trained(settings, run, folder, data, "updates")
+    varied = _variants(settings, run)
+    _train_all([_Training(settings, folder, data, "all"), *varied.values()], settings.workers, run)
+    state = newest_state(folder)
     _finish(model, state, folder)
     cross_validation = _cross_validate(settings, run, model, data) if settings.folds else None
-    whole = _variant_row("all", settings, data, state)
-    variants = [whole, *_train_variants(settings, run)] if settings.variants else None
+    rows = [_finished_variant(name, training, run) for name, training in varied.items()]
+    variants = [_variant_row("all", settings, data, state), *rows] if rows else None
     folder.delete(FROZEN_STATES)
     pairs = sum(pair[0] in data.aspects for group in training for pair in group.pairs)
     return StageOutcome(
@@ -59,33 +64,55 @@ def run(settings: RewardSettings, run: RunFolder) -> StageOutcome:
     )
 
 
-def _trained(
-    settings: RewardSettings, run: RunFolder, folder: Folder, data: RewardData, label: str, fold: int | None = None
-) -> TrainingState:
-    """Trains in the folder, on all but one fold where that is given; goes on where an earlier call was cut off."""
-    updates = total_updates(settings, len(_split(settings, data)[0]))
-    with progress("reward", label, updates) as bar:
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """One training: its settings, the folder of its checkpoints, and the fold that it leaves out."""
+
+    settings: RewardSettings
+    folder: Folder
+    data: RewardData
+    label: str
+    fold: int | None = None
+
+
+def _train_all(trainings: Sequence[_Training], workers: WorkerSettings, run: RunFolder) -> None:
+    """Trains one after the other in one group of workers, each from where an earlier call was cut off."""
+    shown = trainings[0]
+    total = sum(total_updates(one.settings, len(_split(one.settings, one.data)[0])) for one in trainings)
+    with progress("reward", "updates", total) as bar:
 
         def show() -> None:
-            rows = JsonLines(folder, METRICS).rows
-            if rows:
-                bar.update(rows[-1]["update"], note=f"validation accuracy {rows[-1]['validation_accuracy']:.3f}")
+            done, note = 0, shown.label
+            for one in trainings:
+                rows = JsonLines(one.folder, METRICS).rows
+                if rows:
+                    done += rows[-1]["update"]
+                    note = f"{one.label}, validation accuracy {rows[-1]['validation_accuracy']:.3f}"
+            bar.update(done, note=note)
 
-        config = {"settings": settings.model_dump(mode="json"), "run": run.uri, "folder": folder.uri, "fold": fold}
-        run_workers(_rank, config, settings.workers, "reward", folder.uri, show)
-    return newest_state(folder)
+        tasks = [
+            {"settings": one.settings.model_dump(mode="json"), "folder": one.folder.uri, "fold": one.fold}
+            for one in trainings
+        ]
+        storage = run.stage("reward").uri
+        run_workers(_rank, {"run": run.uri, "trainings": tasks}, workers, "reward", storage, show)
 
 
-def _train_variants(settings: RewardSettings, run: RunFolder) -> list[dict[str, Any]]:
-    """Trains every variant, each with a checkpoint of its own; their rows of the figures."""
-    rows = []
+def _variants(settings: RewardSettings, run: RunFolder) -> dict[str, _Training]:
+    """The training of each variant, in a folder of its own."""
+    found = {}
     for name in settings.variants:
         varied, folder = settings.variant(name), (run.stage("reward") / "variants" / name).make()
-        model, data = new_model(varied, run)
-        if not folder.exists(CHECKPOINT):
-            _finish(model, _trained(varied, run, folder, data, f"updates of {name}"), folder)
-        rows.append(_variant_row(name, varied, data, newest_state(folder)))
-    return rows
+        found[name] = _Training(varied, folder, new_model(varied, run)[1], name)
+    return found
+
+
+def _finished_variant(name: str, training: _Training, run: RunFolder) -> dict[str, Any]:
+    """Writes the variant's checkpoint; its row of the figures."""
+    state = newest_state(training.folder)
+    if not training.folder.exists(CHECKPOINT):
+        _finish(new_model(training.settings, run)[0], state, training.folder)
+    return _variant_row(name, training.settings, training.data, state)
 
 
 def _variant_row(name: str, settings: RewardSettings, data: RewardData, state: TrainingState) -> dict[str, Any]:
@@ -94,6 +121,9 @@ def _variant_row(name: str, settings: RewardSettings, data: RewardData, state: T
         "aspects": list(data.aspects),
         "train_share": settings.train_share,
         "frozen_share": settings.frozen_share,
+        "backbone": settings.backbone,
+        "pretrained": settings.pretrained,
+        "preferences": settings.preferences,
         "training_groups": len(_split(settings, data)[0]),
         "updates": state.update,
         "accuracy": state.best_figures["accuracy"],
@@ -102,10 +132,12 @@ def _variant_row(name: str, settings: RewardSettings, data: RewardData, state: T
 
 def new_model(settings: RewardSettings, run: RunFolder) -> tuple[VPScore, RewardData]:
     """The VP-Score before training, and the data, for which the images are fitted to its backbone."""
-    data = read_data(run, backbone_preparation(settings.backbone, settings.revision), settings.aspects)
+    source = run if settings.preferences is None else RunFolder.at(settings.preferences)
+    data = read_data(source, backbone_preparation(settings.backbone, settings.revision), settings.aspects)
     model = VPScore.from_backbone(
         settings.backbone,
         revision=settings.revision,
+        pretrained=settings.pretrained,
         aspects=data.aspects,
         # Where only overall is labelled there is one output, and nothing to weigh.
         overall_weights=None
@@ -126,20 +158,23 @@ def _split(settings: RewardSettings, data: RewardData) -> tuple[tuple[Group, ...
 
 def _rank(config: dict[str, Any]) -> None:
     """One worker: the same model and data on every rank, a share of each batch on this one."""
-    settings = RewardSettings.model_validate(config["settings"])
-    run, fold = RunFolder(config["run"]), config["fold"]
+    run = RunFolder(config["run"])
+    for task in config["trainings"]:
+        _train_one(RewardSettings.model_validate(task["settings"]), run, Folder.at(task["folder"]), task["fold"])
+    forget_copies(run.stage("reward"))
+
+
+def _train_one(settings: RewardSettings, run: RunFolder, folder: Folder, fold: int | None) -> None:
     model, data = new_model(settings, run)
     if fold is not None:
         data = data.only(_seen(settings, data, fold))
     training, _ = _split(settings, data)
     device = device_of_rank(settings.workers)
     collective = TorchCollective(device)
-    stage = run.stage("reward")
-    forward = new_forward(settings, model, device, stage, collective.world_size)
+    forward = new_forward(settings, model, device, run.stage("reward"), collective.world_size)
     schedule = rate_schedule(settings, total_updates(settings, len(training)))
     engine = _engine(settings, model, device, schedule)
-    train(settings, forward, engine, collective, data, Folder.at(config["folder"]))
-    forget_copies(stage)
+    train(settings, forward, engine, collective, data, folder)
 
 
 def _engine(settings: RewardSettings, model: VPScore, device: torch.device, schedule: Schedule) -> DeepSpeedEngine:
@@ -162,8 +197,9 @@ def _cross_validate(settings: RewardSettings, run: RunFolder, model: VPScore, da
         folder = (run.stage("reward") / "folds" / str(fold)).make()
         if not folder.exists(SCORES_FILE):
             seen = _seen(settings, data, fold)
-            label = f"updates without fold {fold + 1} of {settings.folds}"
-            _load_best(model, _trained(settings, run, folder, data.only(seen), label, fold), folder)
+            label = f"without fold {fold + 1} of {settings.folds}"
+            _train_all([_Training(settings, folder, data.only(seen), label, fold)], settings.workers, run)
+            _load_best(model, newest_state(folder), folder)
             left_out = data.only({group.prompt_id for group in data.groups} - seen)
             folder.write_table(SCORES_FILE, overall_scores(model, left_out))
         tables.append(folder.read_table(SCORES_FILE))

@@ -61,6 +61,18 @@ class BatchDeskSettings(Settings):
     """Share of the lines that fail the validation of their batch."""
 
 
+class JudgeModelSettings(Settings):
+    """A further model of the embedded judge, for comparisons of annotators; it errs by itself."""
+
+    noise: float = Field(0.5, ge=0)
+    """Standard deviation of a judgement's error, in levels."""
+    position_bias: tuple[float, ...] = ()
+    """Levels that it adds by place in the message."""
+    patch_pixels: int | None = Field(None, ge=1)
+    """It bills an image at a token for each square of so many pixels, as patch-based models do; 85 tokens an image
+    where it is not set."""
+
+
 class JudgeSettings(Settings):
     """The embedded judge, an OpenAI-compatible server."""
 
@@ -80,6 +92,8 @@ class JudgeSettings(Settings):
     """Standard deviation of a judgement's error, in levels, for `shapeworld-judge`."""
     position_bias: tuple[float, ...] = ()
     """Levels that `shapeworld-judge` adds by place in the message; places beyond the list get none."""
+    models: dict[str, JudgeModelSettings] = Field(default_factory=dict)
+    """Further models by name, beside `shapeworld-judge` and the noise-free `shapeworld-oracle`."""
     latency_seconds: float = Field(0.0, ge=0)
     """Median time until the reply; 0 replies as soon as it can."""
     latency_spread: float = Field(0.0, ge=0)

@@ -59,13 +59,15 @@ def create_app(settings: JudgeSettings, hang_up: HangUp) -> FastAPI:
 
 
 def _add_chat(router: APIRouter, service: JudgeService, hang_up: HangUp) -> None:
+    known = (*MODELS, *service.settings.models)
+
     @router.get("/models")
     async def models() -> dict[str, Any]:
-        return _list([_model(name) for name in MODELS])
+        return _list([_model(name) for name in known])
 
     @router.get("/models/{name}")
     async def model(name: str) -> dict[str, Any]:
-        if name not in MODELS:
+        if name not in known:
             raise RequestError(f"The model '{name}' does not exist", "model_not_found", "model", 404)
         return _model(name)
 

@@ -67,11 +67,15 @@ class _Mind:
 
     def _value(self, slot: int, aspect: str) -> float:
         """1 to 5, not rounded."""
-        quality = self._opinions[slot][aspect].quality
-        if self._request.model != "shapeworld-judge":
-            return continuous_level(quality)
+        quality, model = self._opinions[slot][aspect].quality, self._request.model
         content = (self._request.images[slot], self._request.prompt or "", aspect, self._answer)
-        return noisy_value(self._settings, quality, slot, *content)
+        if model == "shapeworld-judge":
+            return noisy_value(self._settings, quality, slot, *content)
+        further = self._settings.models.get(model)
+        if further is None:
+            return continuous_level(quality)
+        own = self._settings.model_copy(update={"noise": further.noise, "position_bias": further.position_bias})
+        return noisy_value(own, quality, slot, *content, model)
 
     def _levels(self) -> dict[str, dict[str, dict[str, Any]]]:
         said: dict[str, dict[str, dict[str, Any]]] = {}

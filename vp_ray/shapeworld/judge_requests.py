@@ -7,7 +7,9 @@ import binascii
 import io
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 from xml.sax.saxutils import unescape
 
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from vp_ray.shapeworld.config import JudgeModelSettings
 from vp_ray.shapeworld.judge_errors import RequestError
 from vp_ray.shapeworld.judge_schema import AskedFor, read_schema
 
@@ -135,13 +138,23 @@ def prompts_in(body: dict[str, Any]) -> list[str]:
     return _marked(_parts(body.get("messages"))[0])
 
 
-def read_request(body: Any) -> JudgeRequest:
-    """The request that a JSON body makes; raises `RequestError` for what the judge cannot answer."""
+def _image_tokens(data: bytes, number: int, patch_pixels: int | None) -> int:
+    """Tokens of an encoded image: a constant, or one for each square of `patch_pixels`."""
+    if patch_pixels is None:
+        return IMAGE_TOKENS
+    height, width, _ = decode_image(data, number).shape
+    return math.ceil(width / patch_pixels) * math.ceil(height / patch_pixels)
+
+
+def read_request(body: Any, further: Mapping[str, JudgeModelSettings] = MappingProxyType({})) -> JudgeRequest:
+    """The request that a JSON body makes of the judge's own or `further` models; raises `RequestError` for what the
+    judge cannot answer."""
     if not isinstance(body, dict):
         raise RequestError("The body is not a JSON object", "invalid_json")
     model = body.get("model")
-    if model not in MODELS:
-        raise RequestError(f"The model '{model}' does not exist: {', '.join(MODELS)}", "model_not_found", "model", 404)
+    known = (*MODELS, *further)
+    if model not in known:
+        raise RequestError(f"The model '{model}' does not exist: {', '.join(known)}", "model_not_found", "model", 404)
     if body.get("stream"):
         raise RequestError("The judge does not stream", "unsupported_value", "stream")
     texts, urls = _parts(body.get("messages"))
@@ -153,12 +166,15 @@ def read_request(body: Any) -> JudgeRequest:
     marked = _marked(texts)
     if not marked and "prompt_following" in asked.aspects:
         raise RequestError("No text part holds <prompt>...</prompt>", "prompt_missing", "messages")
+    images = tuple(_image_bytes(url, number + 1) for number, url in enumerate(urls))
+    patch = further[model].patch_pixels if model in further else None
     return JudgeRequest(
         model=str(model),
         prompt=unescape(marked[-1]) if marked else None,
-        images=tuple(_image_bytes(url, number + 1) for number, url in enumerate(urls)),
+        images=images,
         asked=asked,
         choices=_count(body, "n", MAX_CHOICES) or 1,
-        request_tokens=sum(map(text_tokens, texts)) + IMAGE_TOKENS * len(urls),
+        request_tokens=sum(map(text_tokens, texts))
+        + sum(_image_tokens(data, number + 1, patch) for number, data in enumerate(images)),
         max_reply_tokens=_count(body, "max_completion_tokens", 1 << 20) or _count(body, "max_tokens", 1 << 20),
     )

@@ -154,7 +154,7 @@ class JudgeService:
         repeat = self._repeat(raw, body)
 
         def work() -> tuple[JudgeRequest, dict[str, Any]]:
-            request = read_request(body)
+            request = read_request(body, self.settings.models)
             return request, reply_to(self.settings, request, self._images, fault, int(time.time()), repeat)
 
         request, payload = await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -13,6 +13,8 @@ from vp_ray.ids import content_id
 
 BASE = {"name": "weak", "source": "embedded:weak", "guidance_scale": 1.0, "batch_size": 4}
 
+JUDGE = {"name": "oracle", "model": "m"}
+
 
 def _settings(**changes: Any) -> EvaluateSettings:
     return EvaluateSettings.load({"base": BASE} | changes)
@@ -85,6 +87,13 @@ def test_an_image_without_partner_is_in_no_pair() -> None:
         ({"judges": [{"name": "a", "model": "m"}, {"name": "a", "model": "n"}]}, "different names"),
         ({"weights": {"fidelity": 0}}, "one must be above zero"),
         ({"orders": 4}, "orders"),
+        ({"scorers": {"vp_score": "x"}}, "none may be 'vp_score'"),
+        ({"conditions": {"a": {}}}, "must set something"),
+        ({"conditions": {"a/b": {"steps": 3}}}, "cannot name a folder"),
+        ({"judge_conditions": True}, "no effect without conditions and judges"),
+        ({"conditions": {"a": {"steps": 3}}, "vp_score": False, "judges": [JUDGE]}, "nothing would score the condit"),
+        ({"tuned": BASE, "adapter": "x"}, "adapter has no effect with tuned"),
+        ({"tuned": BASE | {"guidance_scale": 3}}, "must be that of base"),
         ({"judge": []}, "did you mean 'judges'"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vp_ray.evaluate.drawing import ModelShardMaker
 from vp_ray.evaluate.job import run as evaluate
 from vp_ray.evaluate.planning import choose_prompts, plan_drawings
 from vp_ray.records import ASPECTS, COMPARISON, OVERALL
-from vp_ray.storage import RunFolder
+from vp_ray.storage import Folder, RunFolder
 
 Make = Callable[..., RunFolder]
 MakeSettings = Callable[..., EvaluateSettings]
@@ -25,17 +26,100 @@ DEAD_URL = "http://127.0.0.1:9/v1"
 
 
 def _draw(settings: EvaluateSettings, run: RunFolder) -> None:
-    """What the actors do, here: all images of the plan."""
+    """What the actors do, here: all images of the plan, and of those of the conditions."""
+    _draw_one_way(settings, run, run.stage("evaluate") / "images")
+    for name in settings.conditions:
+        _draw_one_way(settings.condition(name), run, run.stage("evaluate") / "conditions" / name / "images")
+
+
+def _draw_one_way(settings: EvaluateSettings, run: RunFolder, folder: Folder) -> None:
     prompts = choose_prompts(run.stage("prompts").read_table("prompts.parquet").to_pylist(), settings)
     adapter = str((run.stage("rl") / "adapter").local_path)
-    folder = (run.stage("evaluate") / "images").make()
-    drawings = plan_drawings(prompts, settings, adapter, run.stage("rl").finished().fingerprint)
+    folder.make()
+    version = "" if settings.tuned else run.stage("rl").finished().fingerprint
+    drawings = plan_drawings(prompts, settings, adapter, version)
     make = ModelShardMaker(
         {drawing.model.name: drawing.model.model_dump(mode="json") for drawing in drawings}, folder.uri
     )
     for drawing in drawings:
         for shard in drawing.shards:
             make(shard | {"model": drawing.model.name})
+
+
+def test_other_ways_of_drawing_are_comparisons_of_their_own(
+    trained_run: Make, settings: MakeSettings, judge_url: str
+) -> None:
+    run = trained_run(strength=0.5)
+    ways = {"guided": {"guidance_scale": 3.0}, "longer": {"steps": 3, "prompts": 2}, "elsewhere": {"seed": 9}}
+    chosen = settings(conditions=ways, judge_conditions=True)
+    _draw(chosen, run)
+    outcome = evaluate(chosen, run, judge_url)
+    assert outcome.rows == {"made": 16 * 3 + 8, "scored": 16 * 3 + 8}
+    rows = outcome.figures["conditions"]
+    assert [(row["condition"], row["scorer"], row["prompts"]) for row in rows] == [
+        ("guided", "oracle", 4), ("guided", "vp_score", 4), ("longer", "oracle", 2), ("longer", "vp_score", 2),
+        ("elsewhere", "oracle", 4), ("elsewhere", "vp_score", 4),
+    ]  # fmt: skip
+    assert {row["aspect"] for row in rows} == {OVERALL}
+    by_name = {(row["condition"], row["scorer"]): row["gain"] for row in rows}
+    main = {row["scorer"]: row["gain"] for row in outcome.figures["comparison"] if row["aspect"] == OVERALL}
+    assert len({by_name["guided", "vp_score"], by_name["elsewhere", "vp_score"], main["vp_score"]}) == 3
+    guided = (run.stage("evaluate") / "conditions" / "guided" / "images").read_table(".").to_pylist()
+    assert {row["guidance_scale"] for row in guided} == {3.0}
+    assert run.stage("evaluate").read_table("conditions.parquet").to_pylist() == rows
+    unseen = evaluate(settings(conditions=ways), run, judge_url)
+    assert {row["scorer"] for row in unseen.figures["conditions"]} == {"vp_score"}
+    assert unseen.rows["scored"] == 16
+
+
+def test_another_model_takes_the_place_of_the_tuned_one_and_the_run_needs_no_rl(
+    trained_run: Make, settings: MakeSettings, judge_url: str, tiny_pipeline: Path
+) -> None:
+    run = trained_run(strength=0.5)
+    run.stage("rl").delete("manifest.json")
+    other = {"name": "other", "source": str(tiny_pipeline), "guidance_scale": 1.0}
+    same = settings(tuned=other | {"steps": 2}, judges=[])
+    _draw(same, run)
+    assert {row["gain"] for row in evaluate(same, run, None).figures["comparison"]} == {0.0}
+    more = trained_run(name="more")
+    longer = settings(tuned=other | {"steps": 4}, judges=[])
+    _draw(longer, more)
+    assert evaluate(longer, more, None).figures["comparison"][0]["gain"] != 0
+
+
+def test_other_scorers_witness_the_gain_and_variety_is_measured(
+    trained_run: Make, settings: MakeSettings, judge_url: str
+) -> None:
+    run = trained_run(strength=0.5)
+    chosen = settings(scorers={"second": (run.stage("reward") / "checkpoint").uri})
+    _draw(chosen, run)
+    figures = evaluate(chosen, run, judge_url).figures
+    of = {name: [row for row in figures["comparison"] if row["scorer"] == name] for name in ("vp_score", "second")}
+    changed = {"scorer": "", "p_adjusted": 0}
+    assert [row | changed for row in of["vp_score"]] == [row | changed for row in of["second"]], (
+        "they are the same model"
+    )
+    assert [row["scorer"] for row in figures["exploitation"]["witnesses"]] == ["oracle", "second"]
+    assert {row["scorer"] for row in figures["agreement"]} == {"vp_score", "second"}
+    assert figures["variety"]["share"] > 0
+    assert figures["variety"]["within_base"] > 0
+    assert figures["categories"] == [], "there is one category"
+
+
+def test_prompts_of_several_categories_are_compared_by_category(
+    trained_run: Make, settings: MakeSettings, judge_url: str
+) -> None:
+    run, chosen = trained_run(strength=0.5), settings()
+    table = run.stage("prompts").read_table("prompts.parquet")
+    place = table.schema.get_field_index("category")
+    run.stage("prompts").write_table(
+        "prompts.parquet", table.set_column(place, "category", [["one", "two", "two", "two"]])
+    )
+    _draw(chosen, run)
+    rows = evaluate(chosen, run, judge_url).figures["categories"]
+    assert [(row["category"], row["scorer"], row["prompts"]) for row in rows] == [
+        ("one", "oracle", 1), ("one", "vp_score", 1), ("two", "oracle", 3), ("two", "vp_score", 3)
+    ]  # fmt: skip
 
 
 def _stats(judge_url: str) -> dict[str, Any]:

@@ -80,3 +80,33 @@ def test_bills_that_part_from_the_estimates_by_more_than_a_fifth_are_named() -> 
     text = " ".join(shown(annotate={"traffic": traffic | {"none": {}}}).split())
     assert "far bills 0.75 times" in text
     assert "near" not in text
+
+
+def test_the_verdict_variety_and_other_ways_of_drawing_stand_below_the_comparison() -> None:
+    row = ROW | {"low": 0.1, "high": 0.3, "prompts": 48, "p_adjusted": 0.012}
+    text = shown(
+        evaluate={
+            "comparison": [ROW | {"low": 0.125, "high": 0.375}],
+            "conditions": [{"condition": "guidance_3"} | row],
+            "exploitation": {"verdict": "suspected", "reason": "The reward rose, and oracle saw no gain."},
+            "variety": {"share": 0.91, "low": 0.85, "high": 0.96},
+        }
+    )
+    line = next(line for line in text.splitlines() if line.startswith("guidance_3"))
+    assert line.split() == ["guidance_3", "oracle", "48", "+0.250", "[+0.100,", "+0.300]", "3/1/0", "0.012"]
+    assert "Was the reward exploited? suspected: The reward rose" in text
+    assert "91 % [85 %, 96 %] of the base's" in text
+
+
+def test_the_recommended_annotator_is_named_with_the_reason() -> None:
+    row = {"annotator": "mini", "accuracy": 0.8, "low": 0.75, "high": 0.85, "usd": 0.5, "request_tokens": 900.0}
+    choice = {
+        "truth": "oracle",
+        "rows": [row | {"bias": 0.1, "flip_rate": None}],
+        "recommended": "mini",
+        "reason": "So.",
+    }
+    text = shown(annotate={"choice": choice})
+    assert "Annotators by the answers of oracle" in text
+    assert "0.800 [0.750, 0.850]" in text
+    assert "Recommended: mini. So." in text

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vp_ray.evaluate.comparison import agreement, compare, pair_up
+from vp_ray.evaluate.comparison import agreement, compare, compare_groups, pair_up
+from vp_ray.evaluate.exploitation import exploitation
 from vp_ray.ids import content_id, seed_from
 from vp_ray.models.image_shards import encode_png
 from vp_ray.records import ASPECTS, COMPARISON, IMAGES, JUDGEMENTS, OVERALL, PREFERENCES, PROMPTS, SCORES
@@ -137,6 +138,18 @@ class MadeRun:
             "between_annotators": {"judge and second": {"kappa_by_aspect": dict.fromkeys(ASPECTS, 0.6)}},
             "slot_bias": {"judge": {aspect: [0.21, -0.02, -0.04, -0.15] for aspect in ASPECTS}},
             "slot_bias_error": {"judge": {aspect: [0.03, 0.03, 0.03, None] for aspect in ASPECTS}},
+        }
+        row = {"low": None, "high": None, "pairs": 40, "bias": 0.2, "flip_rate": 0.1, "answered": 0.97}
+        row |= {"request_tokens": 900.0, "reply_tokens": 100.0}
+        behind = {"mean": 0.03, "low": 0.0, "high": 0.06}
+        figures["choice"] = {
+            "truth": "oracle",
+            "rows": [
+                row | {"annotator": "large", "accuracy": 0.9, "low": 0.85, "high": 0.95, "usd": 4.0, "behind": None},
+                row | {"annotator": HOSTILE if hostile else "small", "accuracy": 0.87, "usd": 0.2, "behind": behind},
+            ],
+            "recommended": "large",
+            "reason": "It is the most accurate.",
         }
         counts = {"scored": scored, "refused": len(rows) - scored}
         self._finish("annotate", counts, 31.2, cost_usd=0.0312, figures=figures)
@@ -306,7 +319,15 @@ class MadeRun:
         pairs = pair_up(table)
         rows = compare(pairs, ["oracle"])
         folder.write_table("comparison.parquet", pa.Table.from_pylist(rows, schema=COMPARISON))
-        figures = {"comparison": rows, "agreement": agreement(pairs, "vp_score", ["oracle"])}
+        ways = dict.fromkeys(("guidance_3", HOSTILE if hostile else "other_noise"), pairs)
+        figures = {
+            "comparison": rows,
+            "agreement": agreement(pairs, "vp_score", ["oracle"]),
+            "conditions": compare_groups(ways, ["oracle"], "condition"),
+            "categories": compare_groups({"counts": pairs, "relations": pairs}, ["oracle"], "category"),
+            "variety": {"share": 0.9, "low": 0.8, "high": 0.97, "within_base": 2.0, "within_tuned": 1.5},
+            "exploitation": exploitation(rows, ["vp_score"], ["oracle"], None),
+        }
         self._finish("evaluate", {"made": len(images), "scored": len(images)}, 18.0, figures=figures)
 
     def everything(self, hostile: bool = False) -> RunFolder:

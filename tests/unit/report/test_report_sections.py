@@ -17,10 +17,13 @@ from vp_ray.models.image_shards import encode_png
 from vp_ray.records import ASPECTS, OVERALL, PREFERENCES, SCORES
 from vp_ray.report.assets import Assets
 from vp_ray.report.reading import RunReader
+from vp_ray.report.scatter_chart import Point, scatter_chart
 from vp_ray.report.sections.accuracy import accuracy_data, accuracy_sentence, accuracy_tables
 from vp_ray.report.sections.annotators import annotators
+from vp_ray.report.sections.choice import annotator_choice
 from vp_ray.report.sections.comparison import before_after, comparison_rows, comparison_tables
 from vp_ray.report.sections.curves import RL_CHARTS, charts, grids
+from vp_ray.report.sections.evaluation import evaluation, witness_charts
 from vp_ray.report.sections.preferences import preferences
 from vp_ray.report.sections.settings import HIDDEN, stage_settings
 from vp_ray.storage import Folder, RunFolder
@@ -196,6 +199,50 @@ def test_grids_are_spread_from_the_first_to_the_last(made_run: Callable[..., Any
     assert [grid.epoch for grid in grids(reader, assets, 4)] == [0, 8, 16, 24]
     assert [grid.epoch for grid in grids(reader, assets, 99)] == [0, 4, 8, 12, 16, 20, 24]
     assert grids(reader, assets, 0) == []
+
+
+def test_the_verdict_stands_with_its_witnesses_and_each_way_of_drawing_beside_the_main_one(
+    finished_run: RunFolder,
+) -> None:
+    reader = RunReader(finished_run)
+    found = evaluation(reader, comparison_rows(reader))
+    assert found is not None
+    assert [row["scorer"] for row in found.witnesses] == ["vp_score", "oracle"]
+    assert found.variety is not None
+    assert "keep 90.0\N{NO-BREAK SPACE}% of the variance" in found.variety
+    assert "\N{MINUS SIGN}25.0 % against the base" in found.variety
+    oracle = next(table for table in found.conditions if table.scorer == "oracle")
+    assert [row["name"] for row, _ in oracle.rows] == ["as compared above", "guidance_3", "other_noise"]
+    assert [row["name"] for row, _ in found.categories[0].rows] == ["counts", "relations"]
+
+
+def test_scorers_that_only_watch_have_charts_and_quality_is_drawn_over_diversity() -> None:
+    rows = [
+        {
+            "epoch": n,
+            "held_out_pick.overall": 0.1 * n,
+            "held_out_fidelity": 1,
+            "held_out_score": n,
+            "diversity": 2 - n / 4,
+        }
+        for n in range(3)
+    ]
+    drawn = witness_charts(rows, None)
+    assert [chart.title for chart in drawn] == ["Held out, by pick", "Quality and diversity"]
+    assert "held-out score, image diversity 1.5000: 2.0000" in drawn[1].svg
+    assert witness_charts([{"epoch": 0, "held_out_score": 1.0}], None) == []
+
+
+def test_the_recommended_annotator_is_drawn_in_full_over_price(finished_run: RunFolder) -> None:
+    found = annotator_choice(RunReader(finished_run))
+    assert found is not None
+    assert found.chart is not None
+    large, small = (found.chart.index(f"<title>{name}: ") for name in ("large", "small"))
+    assert 'class="s0"' in found.chart[:large]
+    assert 'class="s1"' in found.chart[large:small]
+    places = [float(found.chart[:place].rpartition('cx="')[2].partition('"')[0]) for place in (large, small)]
+    assert places[0] > places[1], "it costs more"
+    assert scatter_chart([Point("free", 0.0, 0.9, None, None)], label="x", x_name="usd") is None
 
 
 def test_secrets_are_not_shown_and_nested_settings_are_flat(finished_run: RunFolder) -> None:

@@ -19,6 +19,7 @@ from vp_ray.reward.config import RewardSettings
         ({"batch_groups": 6, "micro_batches": 4}, "must be a multiple"),
         ({"aspects": ["fidelity"], "overall_weights": {"aesthetic": 1}}, "trained aspect must be above zero"),
         ({"variants": {"a": {}}}, "must set something"),
+        ({"frozen_share": 0.5, "variants": {"a": {"pretrained": False}}}, "random layers must not be frozen"),
         ({"variants": {"../a": {"train_share": 0.5}}}, "cannot name a folder"),
         ({"variants": {"a": {"aspects": ["fidelty"]}}}, "fidelity"),
         ({"variants": {"a": {"frozen_share": 0.0}}, "frozen_share": 0.5, "frozen_states": {"store": "disk"}}, "no eff"),

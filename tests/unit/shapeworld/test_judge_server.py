@@ -139,6 +139,23 @@ def test_noise_and_bias_are_the_ones_that_were_set(pictures: Pictures, request_o
         assert levels(url, oracle) == [[5], [5]]
 
 
+def test_further_models_err_by_themselves_and_bill_by_patches(pictures: Pictures, request_of: RequestMaker) -> None:
+    models = {"biased": {"noise": 0.0, "position_bias": [0.0, -2.0], "patch_pixels": 8}, "one": {}, "other": {}}
+    with running_judge(JudgeSettings.load({"noise": 0.0, "models": models})) as url:
+        image, prompt = pictures[2][0], prompt_of(pictures[0][0])
+        assert levels(url, request_of(prompt, [image, image], ["fidelity"], model="biased")) == [[5], [3]]
+        assert levels(url, request_of(prompt, [image, image], ["fidelity"])) == [[5], [5]]
+        shown = [*pictures[2][:4]]
+        said = [levels(url, request_of(prompt, shown, ["fidelity"], model=name)) for name in ("one", "other")]
+        assert said[0] != said[1]
+        usage = [
+            client(url).chat.completions.create(**request_of(prompt, [image], ["fidelity"], model=name)).usage
+            for name in ("biased", "shapeworld-judge")
+        ]
+        assert usage[0].prompt_tokens == usage[1].prompt_tokens - 85 + 16
+        assert [model.id for model in client(url).models.list()][2:] == ["biased", "one", "other"]
+
+
 def test_only_those_with_the_key_are_let_in(pictures: Pictures, request_of: RequestMaker) -> None:
     request = request_of(prompt_of(pictures[0][0]), pictures[2][:1])
     with running_judge(JudgeSettings(api_key="right")) as url:
