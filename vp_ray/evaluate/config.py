@@ -42,7 +42,7 @@ class ConditionSettings(Settings):
 class EvaluateSettings(Settings):
     """Compares the tuned model with its base, or any two models, on the same prompts and the same noise."""
 
-    operational: ClassVar[frozenset[str]] = frozenset({"pool", "budget_usd"})
+    operational: ClassVar[frozenset[str]] = frozenset({"pool", "budget_usd", "device"})
 
     base: GeneratorSettings
     """The model before tuning, and how both draw; the tables call the two `base` and `tuned`."""
@@ -68,6 +68,8 @@ class EvaluateSettings(Settings):
     scorers: dict[str, str] = Field(default_factory=dict)
     """Further scorers by name, as `vp-ray score` takes them (`imagereward:ImageReward.pt`): those that were not trained
     against tell whether the reward was merely exploited."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where VP-Score and the scorers compute, in this process; `auto` takes a GPU where there is one."""
     conditions: dict[str, ConditionSettings] = Field(default_factory=dict)
     """By name other guidance, samplers, step counts and seeds than in training, each a comparison of its own: whether
     the gain holds for images that are drawn differently."""

@@ -18,7 +18,7 @@ from vp_ray.evaluate.config import VP_SCORE, EvaluateSettings
 from vp_ray.evaluate.drawing import ModelShardMaker
 from vp_ray.evaluate.panel import Pair, Panel
 from vp_ray.evaluate.planning import Drawing, choose_prompts, pair_images, plan_drawings
-from vp_ray.evaluate.scoring import scores_by_judges, scores_by_model, scores_by_scorer
+from vp_ray.evaluate.scoring import scores_by_judges, scores_by_model, scores_by_scorer, scoring_device
 from vp_ray.judging.ledger import answered, read_ledger
 from vp_ray.models.reward import VPScore
 from vp_ray.models.scorers import load_scorer
@@ -82,19 +82,20 @@ def _scorers(
     settings: EvaluateSettings, run: RunFolder, folder: Folder
 ) -> Iterator[tuple[str, Callable[[], Score], Folder]]:
     """(name, what loads it, where its scores go) of VP-Score and the further scorers."""
+    device = scoring_device(settings)
     if settings.vp_score:
         run.stage("reward").finished()
         checkpoint = (run.stage("reward") / "checkpoint").uri
 
         def vp_score() -> Score:
-            model = VPScore.from_pretrained(checkpoint)
+            model = VPScore.from_pretrained(checkpoint).to(device)
             return lambda images: scores_by_model(model, images)
 
         yield VP_SCORE, vp_score, folder / "vp_scores"
     for name, spec in settings.scorers.items():
 
         def other(name: str = name, spec: str = spec) -> Score:
-            scorer = load_scorer(spec)
+            scorer = load_scorer(spec, device)
             return lambda images: scores_by_scorer(name, scorer, images)
 
         yield name, other, folder / _SCORES_OF / name

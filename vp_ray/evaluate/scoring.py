@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from vp_ray.evaluate.config import VP_SCORE
+from vp_ray.evaluate.config import VP_SCORE, EvaluateSettings
 from vp_ray.models.image_shards import decode_image
 from vp_ray.models.picture_scorer import PictureScorer
 from vp_ray.models.reward import VPScore
@@ -18,6 +19,11 @@ from vp_ray.records import OVERALL, SCORES, Status
 
 Image = Mapping[str, Any]
 """A row of `records.IMAGES`."""
+
+
+def scoring_device(settings: EvaluateSettings) -> str:
+    """Where this process scores."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if settings.device == "auto" else settings.device
 
 
 def _row(image: Image, scorer: str, aspect: str, score: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vp_ray.evaluate.config import EvaluateSettings
+from vp_ray.evaluate.scoring import scoring_device
 from vp_ray.maths.diversity import variance_share
 from vp_ray.models.image_features import ImageFeatures
 from vp_ray.models.image_shards import decode_image
@@ -24,7 +25,8 @@ def variety(settings: EvaluateSettings, run: RunFolder, images: Folder) -> dict[
     """
     if not settings.vp_score:
         return None
-    encoder = ImageFeatures(VPScore.from_pretrained((run.stage("reward") / "checkpoint").uri))
+    scorer = VPScore.from_pretrained((run.stage("reward") / "checkpoint").uri)
+    encoder = ImageFeatures(scorer, scoring_device(settings))
     features: dict[str, dict[tuple[str, int], Any]] = {BASE: {}, TUNED: {}}
     for name in images.names():
         rows = [row for row in images.read_table(name).to_pylist() if row["status"] == ImageStatus.MADE]

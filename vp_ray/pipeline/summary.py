@@ -129,7 +129,10 @@ def _intention(job: JobSettings, name: str) -> str:  # noqa: PLR0911 - one sente
         return f"{job.rl.epochs} epochs on {job.rl.workers.num_workers} workers"
     if name == "evaluate" and job.evaluate:
         judges = ", ".join(judge.name for judge in job.evaluate.judges)
-        return "tuned against base" + (f", judged by {judges}" if judges else "") + _finds(job.evaluate, counts)
+        other, ways = job.evaluate.tuned, len(job.evaluate.conditions)
+        told = f"{other.name} against {job.evaluate.base.name}" if other else "tuned against base"
+        told += (f", judged by {judges}" if judges else "") + (f", and in {ways} other ways of drawing" if ways else "")
+        return told + _finds(job.evaluate, counts)
     return {"import": "an existing data set", "preferences": "pairs from ratings", "report": "one HTML page"}.get(
         name, ""
     )
