@@ -37,8 +37,8 @@ def print_choice(figures: Mapping[str, Any], console: Console) -> None:
     title = f"Annotators by the answers of {found['truth']}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("annotator", no_wrap=True)
-    for column in ("accuracy [95 %]", "usd for 1,000 images", "tokens sent", "largest bias", "flips"):
-        table.add_column(column, justify="right")
+    for column in ("accuracy [95 %]", "usd for 1,000", "tokens sent", "bias", "flips"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in found["rows"]:
         ends = "" if row["low"] is None else f" \\[{row['low']:.3f}, {row['high']:.3f}]"
         numbers = (
