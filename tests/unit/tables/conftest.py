@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests.small_runs import small_run
-from vp_ray.records import BASE, PREFERENCES, SCORES, TUNED
+from vp_ray.records import BASE, PREFERENCES, PROMPTS, SCORES, TUNED
 from vp_ray.storage import Manifest, RunFolder
 from vp_ray.tables.config import TablesSettings
 
@@ -80,12 +80,17 @@ def judged_run(place: Path, better: Callable[[int], float]) -> RunFolder:
 
 
 def evaluated_run(run: RunFolder, prompts: dict[str, tuple[float, float]], split: str = "held_out") -> None:
-    """Writes the evaluation of a run: by prompt the scores of base and tuned, overall by `oracle`."""
-    from vp_ray.records import PROMPTS
-
+    """Finishes the prompts and the evaluation of a run: by prompt the scores of base and tuned."""
     about = {"prompt_raw": "", "source": "test", "category": "", "split": split, "flags": []}
     rows = [{"prompt_id": name, "prompt": name} | about for name in prompts]
     run.stage("prompts").write_table("prompts.parquet", pa.Table.from_pylist(rows, schema=PROMPTS))
+    write_scores(run, prompts)
+    for stage in ("prompts", "evaluate"):
+        run.stage(stage).finish(Manifest(stage, {}, {}, {}, 0.0))
+
+
+def write_scores(run: RunFolder, prompts: dict[str, tuple[float, float]]) -> None:
+    """What `oracle` gave overall, by prompt to base and tuned."""
     scores = [
         {"image_id": f"{name}{side}", "prompt_id": name, "seed": 0, "generator": side, "scorer": "oracle",
          "aspect": "overall", "score": value}
@@ -93,5 +98,3 @@ def evaluated_run(run: RunFolder, prompts: dict[str, tuple[float, float]], split
         for side, value in zip((BASE, TUNED), both, strict=True)
     ]  # fmt: skip
     run.stage("evaluate").write_table("scores.parquet", pa.Table.from_pylist(scores, schema=SCORES))
-    for stage in ("prompts", "evaluate"):
-        run.stage(stage).finish(Manifest(stage, {}, {}, {}, 0.0))
