@@ -1,12 +1,14 @@
 """Seconds and peak memory of what one process does with ten million rows: prompts, pairs, a plan of images, an index.
 
-    python benchmarks/ten_million_rows.py [--rows 10000000] [--only prompts,preferences,plan,index]
+    python benchmarks/ten_million_rows.py [--rows 10000000] [--only prompts,preferences,plan,index,ledger]
 
 Each part runs in a process of its own, which imports no more than it needs, after its input was written by another.
 `preferences` counts ratings (of 16 a prompt), from which 1.9 times as many pairs come; `plan` and `index` count images.
+`ledger` counts judgements, and is not among the parts that run by themselves: at ten million it needs 150 GiB.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import resource
@@ -113,12 +115,36 @@ def index(folder: Path, rows: int) -> int:
     return index_images(Folder.at(folder / "images")).num_rows
 
 
+def put_ledger(folder: Path, rows: int) -> None:
+    """Answers as the annotate stage keeps them: sixteen levels with a rationale of 55 characters, and the reply."""
+    said = "the circle is red and lies left of the square, as asked"
+    by_aspect = {aspect: {"rationale": said, "level": 3} for aspect in ASPECTS}
+    reply = json.dumps({f"image_{place}": by_aspect for place in range(1, IMAGES_A_PROMPT + 1)})
+    with (folder / "writer.jsonl").open("w") as file:
+        for number in range(rows):
+            order = [f"{number // 2:012d}{place:012d}" for place in range(IMAGES_A_PROMPT)]
+            level = [{"image_id": i, "aspect": a, "level": 3, "rationale": said} for i in order for a in ASPECTS]
+            row = {"judgement_id": f"{number:024d}", "prompt_id": f"{number // 2:024d}", "prompt": "p" * 80}
+            row |= {"mode": "listwise", "aspects": list(ASPECTS), "order": order, "sample": 0, "annotator": "judge"}
+            row |= {"status": "scored", "levels": level, "reply": reply, "attempts": 1, "answered_at": 1.7e9}
+            file.write(json.dumps(row) + "\n")
+
+
+def ledger(folder: Path, rows: int) -> int:
+    """The annotate stage's judgements out of its ledger."""
+    from vp_ray.judging.ledger import read_ledger
+
+    return read_ledger(Folder.at(folder)).num_rows
+
+
 PARTS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path, int], int]]] = {
     "prompts": (put_prompts, prompts),
     "preferences": (put_ratings, preferences),
     "plan": (put_plan, plan),
     "index": (put_images, index),
+    "ledger": (put_ledger, ledger),
 }
+BY_THEMSELVES = ("prompts", "preferences", "plan", "index")
 
 
 def apart(work: Callable[[Path, int], int | None], folder: Path, rows: int) -> tuple[int | None, float, float]:
@@ -138,7 +164,7 @@ def _measured(work: Callable[[Path, int], int | None], folder: Path, rows: int) 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--only", default=",".join(BY_THEMSELVES))
     options = parser.parse_args()
     for name in options.only.split(","):
         put, work = PARTS[name]

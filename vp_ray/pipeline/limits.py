@@ -16,16 +16,16 @@ from vp_ray.pipeline.settings import JobSettings
 from vp_ray.records import ASPECTS
 
 BYTES_A_PROMPT: Final = 100
-"""The prompts stage's set of names (`benchmarks/ten_million_rows.py`, part prompts)."""
+"""The prompts stage's set of names: 12 bytes each, as Python objects in a set."""
 BYTES_A_PLANNED_SHARD: Final = 2_000
-"""A shard's place in the plan, its JSON and its block in Ray's object store."""
+"""An allowance for a shard's place in the plan, its JSON and its block in Ray's object store; not measured."""
 BYTES_A_JUDGEMENT: Final = 15_500 + 504 + 1_069 + 1_200
-"""Reading the ledger whole when all is answered, where a row has 16 rationales of 60 characters; the plan; the shards;
-and these once more for Ray Data."""
+"""Reading the ledger whole when all is answered, by `benchmarks/ten_million_rows.py --only ledger` at 5,000 and 20,000
+judgements with 16 rationales of 55 characters; then the plan, the shards, and these once more for Ray Data."""
 BYTES_AN_INDEXED_IMAGE: Final = 176
-"""The place of an image (`benchmarks/ten_million_rows.py`, part index)."""
+"""An image's row of the index, in Arrow, where a prompt has some 80 characters."""
 BYTES_A_RATING: Final = 1_000
-"""The preferences stage with all its checks (`benchmarks/ten_million_rows.py`, part preferences)."""
+"""Growth of the preferences stage's peak, with all checks but those of pixels, from 16,000 to 144,000 ratings."""
 SHARDS_A_SECOND: Final = 16.0
 """Results that one driver took with 98 % of linear speed (`benchmarks/generation_scaling.py`, 32 actors of 2 s)."""
 NAMES_A_LISTING: Final = 1_000
