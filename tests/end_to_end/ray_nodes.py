@@ -61,7 +61,7 @@ class Nodes:
         """A command of ours or of Ray's that talks to the cluster, at its end."""
         environment = {**self.environment, **changes}
         return subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, text=True, timeout=500, check=False
+            command, cwd=directory, env=environment, capture_output=True, text=True, timeout=1200, check=False
         )
 
     def processes(self) -> list[psutil.Process]:

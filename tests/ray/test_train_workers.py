@@ -11,24 +11,27 @@ from tests.ray import rank_functions
 from vp_ray.distributed.config import WorkerSettings
 from vp_ray.distributed.train import run_workers
 from vp_ray.errors import ClusterError, NumericsError
+from vp_ray.storage import Folder
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+# The address of S3 is in the environment before Ray's processes take theirs.
+pytestmark = pytest.mark.usefixtures("bucket", "local_ray")
 
 
 def lives(folder: Path) -> list[int]:
     return [len((folder / f"lives-{rank}").read_text()) for rank in (0, 1)]
 
 
-def test_every_rank_runs_with_its_group_and_threads_and_ctrl_c_stays_pythons(tmp_path: Path) -> None:
+def test_every_rank_runs_with_its_group_and_threads_and_ctrl_c_stays_pythons(tmp_path: Path, bucket: str) -> None:
     polls: list[int] = []
     before = signal.getsignal(signal.SIGINT)
     workers = WorkerSettings(num_workers=2, threads_per_worker=3)
     config = {"folder": str(tmp_path), "word": "hello"}
-    run_workers(rank_functions.add_up, config, workers, "test", str(tmp_path / "notes"), lambda: polls.append(1))
+    storage = Folder.at(f"{bucket}/stage")
+    run_workers(rank_functions.add_up, config, workers, "test", storage.uri, lambda: polls.append(1))
     assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["3.0 3 cpu hello"] * 2
     assert polls
     assert signal.getsignal(signal.SIGINT) is before
-    assert list((tmp_path / "notes").iterdir()) == []
+    assert storage.folders() == storage.listed() == []
 
 
 def test_an_error_with_a_remedy_comes_back_whole_and_is_not_tried_again(tmp_path: Path) -> None:
