@@ -1,12 +1,14 @@
-"""What ranks do in tests: add up, fail with or without a remedy, die once."""
+"""What ranks do in tests: add up, fail with or without a remedy, die once, lose what controls them."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -48,4 +50,15 @@ def fail(config: dict[str, Any]) -> None:
 def die_once(config: dict[str, Any]) -> None:
     if _life(config) == 1 and dist.get_rank() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    _sum_of_ranks(config)
+
+
+def lose_the_controller_once(config: dict[str, Any]) -> None:
+    if _life(config) == 1:
+        dist.barrier()
+        if dist.get_rank() == 0:
+            processes = psutil.Process(os.getppid()).children()
+            (controller,) = (each for each in processes if each.cmdline()[0].startswith("ray::TrainController"))
+            controller.kill()
+        time.sleep(300)
     _sum_of_ranks(config)

@@ -55,3 +55,11 @@ def test_a_killed_rank_is_replaced_and_the_work_is_done(tmp_path: Path) -> None:
     run_workers(rank_functions.die_once, config, workers, "test", str(tmp_path / "n"))
     assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["3.0 1 cpu again"] * 2
     assert lives(tmp_path) == [2, 2]
+
+
+def test_a_training_whose_controller_is_killed_is_started_again(tmp_path: Path) -> None:
+    workers = WorkerSettings(num_workers=2, max_failures=1)
+    config = {"folder": str(tmp_path), "word": "anew"}
+    run_workers(rank_functions.lose_the_controller_once, config, workers, "test", str(tmp_path / "n"))
+    assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["3.0 1 cpu anew"] * 2
+    assert lives(tmp_path) == [2, 2]

@@ -36,9 +36,10 @@ def run_workers(
 ) -> None:
     """Calls `function(config)` on every rank, each with a process group and its own device, and waits for all.
 
-    When a rank dies the group is started again, at most `workers.max_failures` times while it works and as often while
-    it starts; the function goes on from its own checkpoints. A `VpRayError` of a rank ends the group at once and is
-    raised here; any other exception becomes `ClusterError` with the rank's traceback once the restarts are used up.
+    When a rank dies the group is started again, at most `workers.max_failures` times while it works, and as often while
+    it starts or when Ray Train's controller dies; the function goes on from its own checkpoints. A `VpRayError` of a
+    rank ends the group at once and is raised here; any other exception becomes `ClusterError` with the rank's traceback
+    once the restarts are used up.
     `on_poll` is called here twice a second. Ray Train's own notes go to a folder in `storage`, which is removed
     at the end.
     """
@@ -53,9 +54,11 @@ def run_workers(
             folder.delete(_NOTES)
         if failure is None:
             return
-        # Ray Train replaces ranks that die at work, but gives up when one dies while the group is being started.
-        died_at_start = isinstance(getattr(failure, "controller_failure", None), ray.exceptions.RayActorError)
-        if not died_at_start or lost == workers.max_failures:
+        # Ray Train replaces ranks that die at work, but gives up when one dies while the group is being started, or its
+        # own controller at any time.
+        causes = (failure, getattr(failure, "controller_failure", None))
+        died = any(isinstance(cause, ray.exceptions.RayActorError) for cause in causes)
+        if not died or lost == workers.max_failures:
             _raise_from(failure)
 
 
