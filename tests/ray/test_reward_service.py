@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -18,6 +20,7 @@ from ray import serve
 from tests.local_service import ask, ask_json, base64_of, scores_of
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
+from vp_ray.distributed.orphans import remove_orphans
 from vp_ray.distributed.rewards import SCORERS, ServeRewards
 from vp_ray.errors import ClusterError, SettingsError, VpRayError
 from vp_ray.models.http_rewards import HttpRewards
@@ -218,3 +221,28 @@ def test_a_configuration_file_names_models_and_settings() -> None:
         application({"max_replicas": 3})
     with pytest.raises(SettingsError, match="max_replica"):
         application({"checkpoint": "/a", "max_replica": 3})
+
+
+def test_what_a_killed_driver_served_is_deleted_by_the_next_and_what_others_serve_is_not(
+    url: str, models: dict[str, tuple[str, VPScore]]
+) -> None:
+    ours = app_name()
+    program = (
+        "import sys, time, ray; from vp_ray.reward.config import ServiceSettings\n"
+        "from vp_ray.reward.running import running_service\n"
+        "ray.init(address=sys.argv[1])\n"
+        "with running_service(sys.argv[2], ServiceSettings()): print('served', flush=True), time.sleep(600)"
+    )
+    words = [sys.executable, "-c", program, ray.get_runtime_context().gcs_address, models["ours"][0]]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert any(line.strip() == "served" for line in driver.stdout)
+        remove_orphans()
+        assert len(serve.status().applications) == 2
+        driver.kill()
+    end = time.monotonic() + 60
+    while len(serve.status().applications) > 1:
+        assert time.monotonic() < end, "the application is still there"
+        remove_orphans()
+        time.sleep(0.2)
+    assert app_name() == ours

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
@@ -16,6 +15,7 @@ from ray import serve
 from ray.serve._private.constants import SERVE_LOGGER_NAME
 
 from vp_ray.distributed.config import OpenJudgeSettings
+from vp_ray.distributed.orphans import own_app_name, remove_orphans
 from vp_ray.errors import ClusterError
 
 HEAD: Final = "head"
@@ -85,12 +85,13 @@ def running_open_judge(settings: OpenJudgeSettings) -> Iterator[str]:
     check_vllm()
     from ray.serve.llm import LLMConfig, build_openai_app
 
-    name = f"open-judge-{uuid.uuid4().hex[:8]}"
+    name = own_app_name("open-judge")
     try:
         app = build_openai_app({"llm_configs": [LLMConfig(**llm_config(settings))]})
     except ValueError as error:
         raise ClusterError(f"Ray refuses the open-weight judge ({error})", "Correct it.", "open_judge") from error
     start_http(settings)
+    remove_orphans()
     try:
         try:
             serve.run(app, name=name, route_prefix="/")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
+from vp_ray.distributed.orphans import own_app_name, remove_orphans
 from vp_ray.distributed.rewards import SCORERS
 from vp_ray.distributed.serving import LOOPBACK, check_open, deploy, remove_app, start_serve
 from vp_ray.errors import CheckpointError
@@ -26,8 +26,9 @@ def running_service(checkpoint: str | Mapping[str, str], settings: ServiceSettin
     """
     models = {"vp-score": checkpoint} if isinstance(checkpoint, str) else dict(checkpoint)
     _check_models(models)
-    name = f"vp-score-{uuid.uuid4().hex[:8]}"
     start_serve(None)
+    remove_orphans()
+    name = own_app_name("vp-score")
     try:
         deploy(bound(models, settings, http=False), SCORERS, name, None, _where(models))
         yield name
@@ -56,7 +57,8 @@ def served_over_http(
     check_open(host, read_token(settings))
     _check_models(models)
     start_serve((host, port))
-    name = f"vp-score-{uuid.uuid4().hex[:8]}"
+    remove_orphans()
+    name = own_app_name("vp-score")
     try:
         deploy(bound(models, settings, http=True), SCORERS, name, "/", _where(models))
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
