@@ -64,12 +64,13 @@ class Ended:
 class Driver:
     """One `python -m vp_ray` process; a context manager that ends what is left of its session."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], before: Sequence[str] = ()) -> None:
+        """`before` are words in front of the command, such as those that run it on another host."""
         self._scratch = Path(tempfile.mkdtemp(prefix="vpe", dir="/tmp"))
         self._started = time.monotonic()
         with self._log("out").open("wb") as out, self._log("err").open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vp_ray", *arguments],
+                [*before, sys.executable, "-m", "vp_ray", *arguments],
                 cwd=REPOSITORY,
                 env={**os.environ, "RAY_TMPDIR": str(self._scratch), "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
@@ -91,6 +92,10 @@ class Driver:
     def _log(self, name: str) -> Path:
         return self._scratch / f"{name}.txt"
 
+    def said(self) -> str:
+        """What the command has written so far."""
+        return f"{self._said('out')}\n{self._said('err')}"
+
     def _said(self, name: str) -> str:
         return self._log(name).read_text(errors="replace")
 
@@ -104,24 +109,32 @@ class Driver:
                     found.append(" ".join(process.info["cmdline"]))
         return found
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the command goes on."""
+        # A zombie stays until it is waited for, and with it the number of its group.
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def kill(self) -> None:
+        """`kill -9` of the command alone, not of the processes that it started."""
+        os.kill(self._process.pid, signal.SIGKILL)
+
     def ended(self) -> Ended:
         """Waits for the end of the command."""
         try:
             code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the command did not end:\n{self._said('out')}\n{self._said('err')}") from None
+            raise AssertionError(f"the command did not end:\n{self.said()}") from None
         return Ended(code, self._said("out"), self._said("err"), time.monotonic() - self._started)
 
     def kill_when(self, reached: Callable[[], bool]) -> None:
-        """`kill -9` of the command alone, not of the processes that it started, as soon as `reached()` holds."""
+        """`kill`, as soon as `reached()` holds."""
         deadline = time.monotonic() + _END_SECONDS
         while not reached():
-            # A zombie stays until it is waited for, and with it the number of its group.
-            over = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            assert over is None, f"the command ended early:\n{self._said('out')}\n{self._said('err')}"
-            assert time.monotonic() < deadline, f"the moment did not come:\n{self._said('out')}\n{self._said('err')}"
+            assert self.is_running, f"the command ended early:\n{self.said()}"
+            assert time.monotonic() < deadline, f"the moment did not come:\n{self.said()}"
             time.sleep(_POLL_SECONDS)
-        os.kill(self._process.pid, signal.SIGKILL)
+        self.kill()
 
 
 def small_loop(run: Path | str, **changes: str) -> list[str]:
