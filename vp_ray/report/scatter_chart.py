@@ -14,7 +14,7 @@ from vp_ray.report.formatting import number
 
 WIDTH: Final = 480
 HEIGHT: Final = 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 90, 14, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 30, 22, 38
 _TICKS: Final = (1.0, 2.0, 5.0)
 
 
@@ -41,7 +41,7 @@ def scatter_chart(points: Sequence[Point], *, label: str, x_name: str) -> Markup
     ends = [end for point in drawn for end in (point.low, point.high, point.y) if end is not None]
     y_axis = axis(ends, (HEIGHT - _BOTTOM, _TOP))
     low, high = (math.log10(end) for end in (min(p.x for p in drawn), max(p.x for p in drawn)))
-    room = max(0.08 * (high - low), 0.05)
+    room = max(0.12 * (high - low), 0.05)
     low, high = low - room, high + room
 
     def at(value: float) -> float:
@@ -63,7 +63,8 @@ def scatter_chart(points: Sequence[Point], *, label: str, x_name: str) -> Markup
         )
     centre = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(Markup('<text class="x name" x="{}" y="{}">{}</text>').format(centre, HEIGHT - 4, x_name))
-    for point in drawn:
+    # Names stand by turns above and below the intervals, so that those of neighbours do not meet.
+    for place, point in enumerate(sorted(drawn, key=lambda point: point.x)):
         x, y = f"{at(point.x):.1f}", f"{y_axis.at(point.y):.1f}"
         bar = Markup("")
         if point.low is not None and point.high is not None:
@@ -73,7 +74,9 @@ def scatter_chart(points: Sequence[Point], *, label: str, x_name: str) -> Markup
         dot = Markup('<g class="dot"><circle cx="{}" cy="{}" r="{}"/><title>{}</title></g>').format(
             x, y, 5 if point.marked else 3, title
         )
-        name = Markup('<text class="point" x="{}" y="{}" dx="8" dy="0.32em">{}</text>').format(x, y, point.name)
+        ends = [end for end in (point.low, point.high, point.y) if end is not None]
+        edge = y_axis.at(max(ends)) - 5 if place % 2 else y_axis.at(min(ends)) + 12
+        name = Markup('<text class="x" x="{}" y="{}">{}</text>').format(x, f"{edge:.1f}", point.name)
         parts.append(Markup('<g class="s{}">{}{}</g>{}').format(0 if point.marked else 1, bar, dot, name))
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(parts)
