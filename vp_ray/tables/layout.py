@@ -14,21 +14,19 @@ Table = Mapping[str, Any]
 _MINUS: Final = "\N{MINUS SIGN}"
 _NONE: Final = "-"
 _ACCURACY: Final = (
-    "Accuracy in %, mean over {seeds}, with a 95 % interval: the wider of Student's t between the seeds and the"
-    " bootstrap within them. " + RULE[0].upper() + RULE[1:] + "."
+    "Accuracy in %, mean over {seeds}, with a 95 % interval: {interval}. " + RULE[0].upper() + RULE[1:] + "."
 )
 _AGAINST: Final = (
     " Under each, the difference to {against} in points, on the same pairs; intervals without zero are marked *."
 )
 _WINS: Final = (
     "By the {aspect} score of {scorer}. Wins: prompts won against each other row, summed over the rows and {seeds}. Win"
-    " rate: prompts won against {base}, ties as halves; gain: the mean difference to it. Intervals hold at 95 %, the"
-    " wider of Student's t between the seeds and the bootstrap within them; * marks a sign test below 0.05 after Holm's"
-    " correction for the table."
+    " rate: prompts won against {base}, ties as halves; gain: the mean difference to it. Intervals hold at 95 %:"
+    " {interval}; * marks a sign test below 0.05 after Holm's correction for the table."
 )
 _CONDITIONS: Final = (
-    "Mean gain over the model before tuning in the overall score of {scorer}, over {seeds}, with 95 % intervals as"
-    " above."
+    "Mean gain over the model before tuning in the overall score of {scorer}, over {seeds}, with a 95 % interval:"
+    " {interval}."
 )
 
 
@@ -64,6 +62,13 @@ def _seeds(table: Table) -> str:
     return f"{count} seed{'s' if count > 1 else ''}"
 
 
+def _interval_of(table: Table) -> str:
+    """How the intervals of the table come about."""
+    if len(table["seeds"]) == 1:
+        return "a bootstrap over prompts, which does not know how trainings differ by seed"
+    return "the wider of Student's t between the seeds and the bootstrap over prompts within them"
+
+
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     rule = ["---", *("---:" for _ in head[1:])]
     return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
@@ -75,7 +80,7 @@ def _accuracy(table: Table) -> list[str]:
     rows = [[name, *(_accuracy_cell(cells[name, column]) for column in columns)] for name in names]
     first = names[0]
     rows.append(["pairs", *(str(cells[first, column]["pairs"]) for column in columns)])
-    note = _ACCURACY.format(seeds=_seeds(table))
+    note = _ACCURACY.format(seeds=_seeds(table), interval=_interval_of(table))
     if table["against"] is not None:
         note += _AGAINST.format(against=table["against"])
     return [*_grid(["", *columns], rows), "", note]
@@ -97,7 +102,8 @@ def _wins(table: Table) -> list[str]:
     names, columns = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
     head = [""] + [f"{column}: {what}" for column in columns for what in ("wins", "win rate", "gain")]
     rows = [[name, *(cell for column in columns for cell in _win_cells(cells[name, column]))] for name in names]
-    note = _WINS.format(aspect=table["aspect"], scorer=table["scorer"], seeds=_seeds(table), base=table["base"])
+    told = {"aspect": table["aspect"], "scorer": table["scorer"], "base": table["base"]}
+    note = _WINS.format(**told, seeds=_seeds(table), interval=_interval_of(table))
     return [*_grid(head, rows), "", note]
 
 
@@ -127,7 +133,11 @@ def _conditions(table: Table) -> list[str]:
         ]
         for name in names
     ]
-    return [*_grid(["", *columns], rows), "", _CONDITIONS.format(scorer=table["scorer"], seeds=_seeds(table))]
+    return [
+        *_grid(["", *columns], rows),
+        "",
+        _CONDITIONS.format(scorer=table["scorer"], seeds=_seeds(table), interval=_interval_of(table)),
+    ]
 
 
 def _interval(low: float | None, high: float | None, scale: float, digits: int, sign: bool = False) -> str:

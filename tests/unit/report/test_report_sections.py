@@ -238,8 +238,9 @@ def test_the_recommended_annotator_is_drawn_in_full_over_price(finished_run: Run
     assert found is not None
     assert found.chart is not None
     large, small = (found.chart.index(f"<title>{name}: ") for name in ("large", "small"))
-    assert 'class="s0"' in found.chart[:large]
-    assert 'class="s1"' in found.chart[large:small]
+    assert small < large, "the cheaper one is drawn first"
+    assert found.chart[:small].rpartition('<g class="s')[2].startswith("1")
+    assert found.chart[:large].rpartition('<g class="s')[2].startswith("0")
     places = [float(found.chart[:place].rpartition('cx="')[2].partition('"')[0]) for place in (large, small)]
     assert places[0] > places[1], "it costs more"
     assert scatter_chart([Point("free", 0.0, 0.9, None, None)], label="x", x_name="usd") is None
