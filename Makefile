@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test chaos check bench format clean
+.PHONY: demo test chaos check audit fuzz bench format clean
 
 demo: $(STAMP)
 	$(BIN)/vp-ray demo
@@ -21,6 +21,20 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --recursive vp_ray --configfile pyproject.toml --severity-level medium
+	$(BIN)/python .ci/audit.py
+
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
+
+# Each parser for so long, by coverage; a finding is written to a file in build/fuzz and ends the command.
+FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[fuzz]' || echo "atheris cannot be installed here"
+	for target in reply image manifest job; do \
+	  mkdir -p build/fuzz/$$target && $(BIN)/python tests/fuzz/parsers.py $$target -max_total_time=$(FUZZ_SECONDS) \
+	    -artifact_prefix=build/fuzz/ build/fuzz/$$target || exit 1; \
+	done
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,6 +36,17 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise SettingsError(_explain(cls, error), "See docs/settings.md for every key.", where) from None
+
+
+class LogSettings(Settings):
+    """What is written of a run while it works: JSON lines with time, level, run, stage and process, without secrets."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written."""
+    files: bool = True
+    """Whether each process writes a file of its own to `logs/` of the run directory."""
+    stderr: bool = False
+    """Whether lines go to standard error too, where log collectors take them."""
 
 
 def _recorded(value: Any) -> Any:

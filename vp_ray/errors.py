@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from vp_ray.redaction import redact
+
 
 class VpRayError(Exception):
     """Base of all errors that this package raises on purpose; the command line shows it without a traceback."""
@@ -22,7 +24,8 @@ class VpRayError(Exception):
     def __str__(self) -> str:
         problem = f"{self.where}: {self.problem}" if self.where else self.problem
         problem = problem.rstrip(".")
-        return f"{problem}. {self.remedy}" if self.remedy else f"{problem}."
+        # What others said is in many sentences, and they may have been given a key.
+        return redact(f"{problem}. {self.remedy}" if self.remedy else f"{problem}.")
 
 
 class SettingsError(VpRayError):

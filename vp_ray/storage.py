@@ -27,6 +27,7 @@ from vp_ray import __version__
 from vp_ray.config import difference
 from vp_ray.errors import StorageError
 from vp_ray.ids import fingerprint
+from vp_ray.redaction import without_secrets
 
 MANIFEST = "manifest.json"
 STARTED = "started.json"
@@ -289,7 +290,7 @@ class StageFolder(Folder):
         Records settings and inputs first. Raises `StorageError`, with the difference, when the folder was started
         with others.
         """
-        now = {"settings": dict(settings), "inputs": dict(inputs)}
+        now = without_secrets({"settings": dict(settings), "inputs": dict(inputs)})
         if self.exists(STARTED):
             before = self.read_json(STARTED)
             changed = difference(before, json.loads(json.dumps(now, default=str)))
@@ -304,14 +305,20 @@ class StageFolder(Folder):
         return True
 
     def finish(self, manifest: Manifest) -> Manifest:
-        """Writes the manifest, after which the stage is immutable."""
-        self.write_json(MANIFEST, asdict(manifest))
-        return manifest
+        """Writes the manifest, after which the stage is immutable; what it returns is as it was written."""
+        values = without_secrets(asdict(manifest))
+        self.write_json(MANIFEST, values)
+        return Manifest(**values)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder(Folder):
     """One run: a folder for each stage."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.uri.rpartition("/")[2]
 
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage, which need not exist yet."""

@@ -6,10 +6,11 @@ The stage that runs also notes how far it is in its folder, for `vp-ray status` 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -19,6 +20,9 @@ from vp_ray.errors import StorageError
 from vp_ray.storage import Folder
 
 _PLAIN_EVERY_SECONDS = 10.0
+_LOGGED_EVERY_SECONDS = 60.0
+"""Where nothing moves; what moves is logged with every note."""
+_LOG = logging.getLogger(__name__)
 
 NOTE: Final = "progress.json"
 """The file of a stage's folder that holds a `Note` while the stage runs."""
@@ -52,6 +56,21 @@ def noted_in(folder: Folder) -> Iterator[None]:
         _noted_in.reset(token)
         with suppress(StorageError):
             folder.delete(NOTE)
+
+
+Observer = Callable[[str, str, int, int | None], None]
+"""Takes stage, unit, what is done and how much there is."""
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextmanager
+def observed_by(observer: Observer) -> Iterator[None]:
+    """Tells the observer how far every stage is that runs in the context."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
 
 
 class Progress(Protocol):
@@ -109,12 +128,16 @@ class _NotedProgress:
         self._shown.update(done, total, note)
 
     def _note(self) -> None:
+        logged, logged_at = -1, 0.0
         while True:
             first = max(0, self._first)
             note = Note(self._unit, self._done, self._total, first, self._began, time.time())
             # A stage does not end because nobody can look at how far it is.
             with suppress(StorageError):
                 self._folder.write_json(NOTE, asdict(note))
+            if note.done != logged or note.noted_at - logged_at > _LOGGED_EVERY_SECONDS:
+                logged, logged_at = note.done, note.noted_at
+                _LOG.info("progress", extra={"fields": {"unit": note.unit, "done": note.done, "total": note.total}})
             if self._ended.wait(NOTE_EVERY_SECONDS):
                 return
 
@@ -124,11 +147,24 @@ class _NotedProgress:
         self._thread.join()
 
 
+class _ObservedProgress:
+    def __init__(self, shown: Progress, observer: Observer, stage: str, unit: str, total: int | None) -> None:
+        self._shown, self._observer = shown, observer
+        self._stage, self._unit, self._total = stage, unit, total
+        observer(stage, unit, 0, total)
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        self._total = total or self._total
+        self._observer(self._stage, self._unit, done, self._total)
+        self._shown.update(done, total, note)
+
+
 @contextmanager
 def progress(stage: str, unit: str, total: int | None = None) -> Iterator[Progress]:
     """A progress display for one stage: a live line in a terminal, a plain line every 10 s elsewhere."""
-    folder = _noted_in.get()
-    with _shown(stage, unit, total) as shown:
+    folder, observer = _noted_in.get(), _observer.get()
+    with _shown(stage, unit, total) as bare:
+        shown = bare if observer is None else _ObservedProgress(bare, observer, stage, unit, total)
         if folder is None:
             yield shown
             return

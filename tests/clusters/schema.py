@@ -56,9 +56,22 @@ class Mount(Closed):
     mountPath: str
 
 
+class Exec(Closed):
+    command: list[str] = Field(min_length=1)
+
+
+class Hook(Closed):
+    exec: Exec
+
+
+class Lifecycle(Closed):
+    preStop: Hook
+
+
 class Container(Closed):
     name: str
     image: str
+    lifecycle: Lifecycle | None = None
     env: list[Variable] = []
     ports: list[Port] = []
     resources: Resources
@@ -107,6 +120,7 @@ class HeadGroup(Closed):
 
 class WorkerGroup(Closed):
     groupName: str
+    idleTimeoutSeconds: int = Field(ge=1)
     replicas: int = Field(ge=0)
     minReplicas: int = Field(ge=0)
     maxReplicas: int = Field(ge=1)
@@ -156,6 +170,37 @@ class Resource(Closed):
     kind: Literal["RayCluster", "RayJob", "RayService"]
     metadata: Metadata
     spec: dict[str, Any]
+
+
+class Expression(Closed):
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: list[str] = []
+
+
+class Selector(Closed):
+    matchExpressions: list[Expression] = Field(min_length=1)
+
+
+class Endpoint(Closed):
+    port: str
+    interval: str
+
+
+class MonitorSpec(Closed):
+    """What the Prometheus operator's PodMonitor (monitoring.coreos.com/v1) may hold, as far as ours uses it."""
+
+    jobLabel: str
+    selector: Selector
+    podTargetLabels: list[str]
+    podMetricsEndpoints: list[Endpoint] = Field(min_length=1)
+
+
+class Monitor(Closed):
+    apiVersion: Literal["monitoring.coreos.com/v1"]
+    kind: Literal["PodMonitor"]
+    metadata: Metadata
+    spec: MonitorSpec
 
 
 SPECS: dict[str, type[Closed]] = {"RayCluster": ClusterSpec, "RayJob": JobSpec, "RayService": ServiceSpec}

@@ -15,8 +15,9 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
 import vp_ray
-from tests.clusters.schema import ClusterSpec, cluster_of
+from tests.clusters.schema import ClusterSpec, Monitor, cluster_of
 from vp_ray.pipeline.settings import load_job
+from vp_ray.redaction import holds_secret
 from vp_ray.reward.service import application
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,9 @@ def test_a_launched_cluster_is_closed_and_asks_for_a_token(name: str) -> None:
     assert "0.0.0.0" not in (CLUSTERS / f"{name}.yaml").read_text()  # noqa: S104
     assert "/home/ray/.ray/auth_token" in config["file_mounts"]
     assert any("vp-ray spot-agent" in line for line in config["worker_start_ray_commands"])
+    for node in config["available_node_types"].values():
+        closed = node["node_config"].get("SecurityGroupIds") or node["node_config"]["tags"]["items"]
+        assert closed, "a node without a network of its own is reached by SSH from everywhere"
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -89,6 +93,32 @@ def test_kuberay_takes_its_manifests(name: str) -> None:
         for group in cluster.workerGroupSpecs
     }
     assert pools <= POOLS
+    for group in cluster.workerGroupSpecs:
+        (container,) = group.template.spec.containers
+        spot = "market-type=spot" in group.rayStartParams["labels"]
+        assert (container.lifecycle is not None) == spot, group.groupName
+        if container.lifecycle is not None:
+            command = " ".join(container.lifecycle.preStop.exec.command)
+            assert "vp-ray spot-agent --within" in command
+            assert (group.template.spec.terminationGracePeriodSeconds or 0) >= 60
+        zone = "topology.kubernetes.io/zone" in group.template.spec.nodeSelector
+        assert zone == (group.groupName == "train"), "training workers must lie in one zone"
+
+
+def test_the_operator_of_prometheus_takes_the_monitor_and_refuses_a_field_it_does_not_know() -> None:
+    values = manifest("podmonitor")
+    found = Monitor.model_validate(values)
+    assert {endpoint.port for endpoint in found.spec.podMetricsEndpoints} == {"metrics", "as-metrics", "dash-metrics"}
+    values["spec"]["podMetricsEndpoint"] = []
+    with pytest.raises(ValidationError, match="podMetricsEndpoint"):
+        Monitor.model_validate(values)
+
+
+@pytest.mark.parametrize("path", sorted(CLUSTERS.rglob("*.y*ml")), ids=lambda path: path.name)
+def test_no_file_holds_a_key_or_hands_one_to_the_dashboard(path: Path) -> None:
+    text = path.read_text()
+    assert not holds_secret(text)
+    assert "env_vars" not in text
 
 
 def test_a_field_that_kuberay_does_not_know_is_refused() -> None:
@@ -121,7 +151,7 @@ def test_the_job_of_the_manifest_is_one_of_ours() -> None:
 
 def test_versions_are_the_installed_ones() -> None:
     tag = f"{vp_ray.__version__}-ray{version('ray')}"
-    for path in (*CLUSTERS.glob("*.yaml"), *CLUSTERS.glob("kuberay/*.yaml"), CLUSTERS / "README.md"):
+    for path in (*CLUSTERS.glob("*.yaml"), *CLUSTERS.glob("kuberay/ray*.yaml"), CLUSTERS / "README.md"):
         found = set(re.findall(r"/vp-ray:([\w.-]+)", path.read_text()))
         assert found == {tag}, path
     for name in MANIFESTS:

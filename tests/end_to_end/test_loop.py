@@ -27,12 +27,12 @@ EVERY_ASPECT = {*ASPECTS, OVERALL}
 
 
 def files_of(path: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of every file of the stages but the report, which is made anew each time."""
+    """Inode and time of change of every file of the stages; report and logs are made anew each time."""
     found = (file for file in path.rglob("*") if file.is_file() and file.name != ".lock")
     return {
         str(file.relative_to(path)): (file.stat().st_ino, file.stat().st_mtime_ns)
         for file in found
-        if file.relative_to(path).parts[0] != "report"
+        if file.relative_to(path).parts[0] not in ("report", "logs")
     }
 
 

@@ -67,3 +67,12 @@ def test_the_agent_has_its_node_drained_when_the_notice_comes(cluster: Cluster) 
         agent.wait()
         server.shutdown()
         server.server_close()
+
+
+def test_a_pod_that_is_being_stopped_has_its_node_drained_at_once(cluster: Cluster) -> None:
+    (spot,) = cluster.worker_nodes
+    words = ["spot-agent", "--within", "50", "--ray", cluster.address, "--node-id", spot.node_id]
+    done = subprocess.run([sys.executable, "-m", "vp_ray", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "goes in 50 s" in done.stdout
+    assert set(ray.get([where.remote() for _ in range(12)])) == {cluster.head_node.node_id}

@@ -61,7 +61,7 @@ def test_a_reply_is_levels_of_one_to_five_or_unreadable(text: str) -> None:
     assert len(levels) == len(IMAGES) * len(RUBRIC.aspects)
 
 
-@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "1" * 100_000, "NaN", "\ud800"])
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "1" * 100_000, "NaN", "\ud800", "{{}}", "{[]: 1}"])
 def test_a_reply_made_to_exhaust_the_parser_is_unreadable(text: str) -> None:
     with pytest.raises(UnreadableReplyError):
         parse_reply(text, RUBRIC, IMAGES)

@@ -21,6 +21,7 @@ from vp_ray.annotate.planning import Planned, index_images, plan, shards
 from vp_ray.annotate.ratings import collect, rate, slot_effects
 from vp_ray.annotate.truth import choice_figures, rated
 from vp_ray.distributed.limiter import Books, ClusterLimiter, running_limiter
+from vp_ray.distributed.metrics import AnswerMetrics
 from vp_ray.distributed.shards import run_shards
 from vp_ray.errors import BudgetError, SettingsError
 from vp_ray.judging.client import check_annotator
@@ -224,7 +225,10 @@ class GroupAnnotator:
     def _judge(self, name: str) -> Judge:
         with self._lock:
             if name not in self._judges:
-                judge = Judge(self._annotators[name], self._urls[name], self._rubric, self._limiter, self._ledger)
+                watch = AnswerMetrics(name)
+                judge = Judge(
+                    self._annotators[name], self._urls[name], self._rubric, self._limiter, self._ledger, watch
+                )
                 self._judges[name] = judge
             return self._judges[name]
 

@@ -15,6 +15,7 @@ from vp_ray.cli.examples import EXAMPLES, epilogue
 from vp_ray.cli.exit_codes import DEFECT, INTERRUPTED, REFUSED
 from vp_ray.cli.tables import tables
 from vp_ray.errors import VpRayError
+from vp_ray.redaction import redact
 from vp_ray.score.command import score
 
 app = typer.Typer(
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         show = getattr(error, "show", None)
         if show is None:
-            traceback.print_exc()
+            typer.echo(redact(traceback.format_exc()), err=True)
             sys.exit(DEFECT)
         show()
         sys.exit(REFUSED)

@@ -83,12 +83,13 @@ def _told(results: Mapping[str, Finished]) -> list[dict[str, Any]]:
 def _plan(job: JobSettings, first: str | None, last: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from vp_ray.pipeline.summary import plan_of, print_plan
+    from vp_ray.pipeline.summary import job_costs, plan_of, print_plan
     from vp_ray.storage import RunFolder
 
     if as_json:
         stages = [asdict(stage) for stage in plan_of(job, first, last)]
-        print_json({"run": RunFolder.at(job.run).uri, "stages": stages})
+        estimate = [asdict(cost) for cost in job_costs(job)]
+        print_json({"run": RunFolder.at(job.run).uri, "stages": stages, "estimate": estimate})
         return
     from rich.console import Console
 

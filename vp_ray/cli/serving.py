@@ -54,15 +54,24 @@ def serve(
 
 
 def spot_agent(
-    cloud: Annotated[str, typer.Option(help="aws or gcp.", show_default=False)],
     address: Annotated[str, typer.Option("--ray", help="Address of the cluster, host:port.", show_default=False)],
+    cloud: Annotated[str | None, typer.Option(help="aws or gcp, whose notice is waited for.")] = None,
+    within: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", help="Drains the node now, which goes in so long: for a pod's preStop hook."),
+    ] = None,
     metadata: Annotated[str | None, typer.Option(help="Address of another metadata server, for a trial.")] = None,
     node_id: Annotated[str | None, typer.Option(help="The Ray node to drain; this machine's when not given.")] = None,
     every_seconds: Annotated[float, typer.Option(help="Seconds between two questions.")] = 5.0,
 ) -> None:
     """Waits until the cloud announces that it takes this spot machine, and then has Ray drain the node."""
-    from vp_ray.distributed.spot import METADATA, watch
+    from vp_ray.distributed.spot import METADATA, drain_now, watch
 
+    if (cloud is None) == (within is None):
+        raise SettingsError("nothing says when the node goes", "Give --cloud or --within, and not both.", "spot-agent")
+    if cloud is None:
+        drain_now(address, within or 0, node_id, typer.echo)
+        return
     if cloud not in METADATA:
         near = did_you_mean(cloud, METADATA)
         raise SettingsError(f"there is no cloud '{cloud}'{near}", f"These are known: {', '.join(METADATA)}.", "--cloud")

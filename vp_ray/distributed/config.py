@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from vp_ray.addresses import is_loopback
 from vp_ray.config import Settings
 
 
@@ -115,13 +116,21 @@ class OpenJudgeSettings(Settings):
     engine: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of vLLM's engine, for instance `{gpu_memory_utilization: 0.9, dtype: bfloat16}`."""
     host: str = "127.0.0.1"
-    """Address of Serve's proxy, which is on the head node. `head` is that node's own address, which the actors of other
-    nodes reach; there is no key, so the cluster's network must be closed."""
-    port: int = Field(8000, ge=1, le=65535)
-    """Port of the proxy."""
+    """Address on the head node at which the judge is asked. `head` is that node's own address, which the actors of
+    other nodes reach; beyond loopback a token is needed."""
+    port: int = Field(8000, ge=1, le=65534)
+    """Port of that address. Behind a token the next port is Serve's own, on the head's loopback."""
+    token_env: str | None = None
+    """Environment variable with the bearer token that requests must bring, set on every node."""
 
     @model_validator(mode="after")
     def _ordered(self) -> OpenJudgeSettings:
         if self.max_replicas < self.min_replicas:
             raise ValueError("max_replicas must be at least min_replicas")
+        return self
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> OpenJudgeSettings:
+        if self.token_env is None and not is_loopback(self.host):
+            raise ValueError("a judge that other machines can reach needs token_env, the name of a variable")
         return self

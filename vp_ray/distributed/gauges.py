@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ray.util.metrics import Gauge
+from vp_ray.distributed.lasting import LastingGauge
 
 
 def metric_name(stage: str, column: str) -> str:
@@ -15,21 +15,21 @@ def metric_name(stage: str, column: str) -> str:
 
 
 class Gauges:
-    """One gauge a number, tagged with the run's name alone, so that their count does not grow with a training."""
+    """One gauge a number, tagged with run and stage alone, so that their count does not grow with a training."""
 
     def __init__(self, stage: str, run: str) -> None:
         self._stage, self._run = stage, run
-        self._gauges: dict[str, Gauge] = {}
+        self._gauges: dict[str, LastingGauge] = {}
 
     def log(self, epoch: int, row: Mapping[str, Any]) -> None:
         """Sets the gauge of each number in the row."""
-        for column, value in {"epoch": epoch, **row}.items():
+        for column, value in row.items():
             if not isinstance(value, int | float):
                 continue
             name = metric_name(self._stage, column)
             if name not in self._gauges:
-                self._gauges[name] = Gauge(name, f"{column} of the stage {self._stage}", tag_keys=("run",))
-            self._gauges[name].set(value, tags={"run": self._run})
+                self._gauges[name] = LastingGauge(name, f"{column} of the stage {self._stage}", ("run", "stage"))
+            self._gauges[name].set(value, {"run": self._run, "stage": self._stage})
 
     def picture(self, epoch: int, name: str, png: bytes) -> None:
         """Pictures are no metrics."""

@@ -20,6 +20,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from vp_ray.distributed.metrics import GateMetrics
 from vp_ray.errors import ClusterError
 from vp_ray.judging.accounts import Account
 from vp_ray.judging.client import account_name
@@ -28,6 +29,7 @@ from vp_ray.judging.daily import sent_within_a_day
 from vp_ray.judging.gate import Gate
 from vp_ray.judging.grants import Grant, Settled, Stated, Wanted
 from vp_ray.judging.ledger import spent_usd
+from vp_ray.logs import Origin, origin
 from vp_ray.storage import Folder
 
 ACTOR: Final = "vp_ray-limiter"
@@ -36,6 +38,7 @@ _ATTEMPTS: Final = 20
 _QUIET_SECONDS: Final = 1.5
 """A gate whose forerunner died lets nothing pass for so long: whoever waits asks again within a second, and by then the
 gate knows what is under way."""
+_SHOW_SECONDS: Final = 1.0
 
 Result = TypeVar("Result")
 
@@ -50,6 +53,7 @@ class Books:
     """The account of each annotator by name; those that are left out are accounts of this run alone."""
     budget_usd: float | None = None
     ledger: Folder | None = None
+    works_for: Origin = field(default_factory=origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class _LimiterActor:
         # Leases of a gate that died still come back, and must not be taken for those of this one.
         self._numbers = count(time.time_ns())
         self._recalled: set[str] = set()
+        self._metrics, self._shown = GateMetrics(), 0.0
+        self._works_for: dict[str, Origin] = {}
         died = ray.get_runtime_context().was_current_actor_reconstructed
         self._quiet_until = time.monotonic() + _QUIET_SECONDS if died else 0.0
 
@@ -85,6 +91,7 @@ class _LimiterActor:
     def _open(self, books: Books) -> None:
         spent = spent_usd(books.ledger) if books.ledger is not None and books.budget_usd is not None else 0.0
         accounts = {item.name: books.account_of.get(item.name, f"{books.run}/{item.name}") for item in books.annotators}
+        self._works_for[books.run] = books.works_for
         self._gates[books.run] = Gate(
             books.annotators,
             books.budget_usd,
@@ -107,6 +114,10 @@ class _LimiterActor:
         if caller not in self._callers.get(run, ()):
             return None
         self._gates[run].settle(annotator, settled)
+        if time.monotonic() - self._shown > _SHOW_SECONDS:
+            self._shown = time.monotonic()
+            for name, gate in self._gates.items():
+                self._metrics.show(self._works_for[name], gate)
         return True
 
     def figures(self, run: str) -> dict[str, Any] | None:
@@ -114,7 +125,9 @@ class _LimiterActor:
 
     def close(self, run: str) -> None:
         if run in self._gates:
-            self._gates.pop(run).close()
+            gate = self._gates.pop(run)
+            self._metrics.show(self._works_for.pop(run), gate)
+            gate.close()
             del self._callers[run]
             for name in [name for name in self._accounts if name.startswith(f"{run}/")]:
                 del self._accounts[name]

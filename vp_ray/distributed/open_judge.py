@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
@@ -16,9 +17,11 @@ from ray.serve._private.constants import SERVE_LOGGER_NAME
 
 from vp_ray.distributed.config import OpenJudgeSettings
 from vp_ray.distributed.orphans import own_app_name, remove_orphans
+from vp_ray.distributed.token_gate import running_gate
 from vp_ray.errors import ClusterError
 
 HEAD: Final = "head"
+_LOOPBACK: Final = "127.0.0.1"
 _ANSWER_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.5
 
@@ -45,7 +48,7 @@ def serve_config(settings: OpenJudgeSettings) -> dict[str, Any]:
     """The same as a configuration file of `serve deploy`, for a judge that outlives its runs."""
     return {
         "proxy_location": "HeadOnly",
-        "http_options": {"host": settings.host, "port": settings.port},
+        "http_options": {"host": _LOOPBACK, "port": settings.port},
         "applications": [
             {
                 "name": "open-judge",
@@ -72,6 +75,8 @@ def start_http(settings: OpenJudgeSettings) -> None:
     """Starts Serve with its proxy on the head node, unless it runs: later starts change nothing."""
     logging.getLogger(SERVE_LOGGER_NAME).setLevel(logging.WARNING)
     options = {"host": _address(settings), "port": settings.port}
+    if settings.token_env is not None:
+        options = {"host": _LOOPBACK, "port": settings.port + 1}
     serve.start(proxy_location="HeadOnly", http_options=options, logging_config={"log_level": "WARNING"})
 
 
@@ -101,9 +106,14 @@ def running_open_judge(settings: OpenJudgeSettings) -> Iterator[str]:
                 "Look at its replica's log in the dashboard: GPUs, memory, or the model's name.",
                 "open_judge",
             ) from error
-        url = f"http://{_address(settings)}:{settings.port}/v1"
-        _wait_for(_address(settings), settings.port)
-        yield url
+        host, port = _address(settings), settings.port
+        with ExitStack() as stack:
+            headers = {}
+            if settings.token_env is not None:
+                stack.enter_context(running_gate(host, port, f"http://{_LOOPBACK}:{port + 1}", settings.token_env))
+                headers = {"Authorization": f"Bearer {os.environ.get(settings.token_env, '').strip()}"}
+            _wait_for(host, port, headers)
+            yield f"http://{host}:{port}/v1"
     finally:
         serve.delete(name)
 
@@ -116,13 +126,13 @@ def _address(settings: OpenJudgeSettings) -> str:
     return str(heads[0]["NodeManagerAddress"])
 
 
-def _wait_for(host: str, port: int) -> None:
+def _wait_for(host: str, port: int, headers: Mapping[str, str]) -> None:
     deadline = time.monotonic() + _ANSWER_SECONDS
     problem = "no answer"
     while time.monotonic() < deadline:
         connection = HTTPConnection(host, port, timeout=5)
         try:
-            connection.request("GET", "/v1/models")
+            connection.request("GET", "/v1/models", headers=dict(headers))
             status = connection.getresponse().status
         except (OSError, HTTPException) as error:
             problem = str(error)

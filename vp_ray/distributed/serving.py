@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 from contextlib import suppress
@@ -13,18 +12,11 @@ from ray.serve._private.constants import SERVE_LOGGER_NAME
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 
+from vp_ray.addresses import is_loopback
 from vp_ray.errors import ClusterError, SettingsError
 
 LOOPBACK: Final = "127.0.0.1"
 _START_SECONDS: Final = 600.0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`, an address or a name."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def start_serve(http: tuple[str, int] | None) -> None:

@@ -19,9 +19,12 @@ import ray
 
 from vp_ray import errors
 from vp_ray.distributed.config import PoolSettings
+from vp_ray.distributed.metrics import BusyMetrics
 from vp_ray.errors import ClusterError, VpRayError
+from vp_ray.logs import Origin, origin, take_over
 
 Shard = dict[str, Any]
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Worker(Protocol):
@@ -30,7 +33,7 @@ class Worker(Protocol):
     def __init__(self, **arguments: Any) -> None: ...
 
     def __call__(self, shard: Shard) -> Mapping[str, Any]:
-        """The result row of one shard, JSON-able."""
+        """The result row of one shard, JSON-able; its `seconds`, where it has some, are those of computing."""
         ...
 
 
@@ -93,7 +96,7 @@ def _rows(
             named,
             batch_size=1,
             batch_format="pyarrow",
-            fn_constructor_args=(worker, dict(arguments)),
+            fn_constructor_args=(worker, dict(arguments), origin(), name, "gpu" if pool.gpus_per_actor else "cpu"),
             compute=ray.data.ActorPoolStrategy(
                 min_size=min(pool.min_actors, useful),
                 max_size=min(pool.max_actors, useful),
@@ -144,23 +147,35 @@ class _ShardActor:
     After one, this actor does no further work.
     """
 
-    def __init__(self, worker: type[Worker], arguments: dict[str, Any]) -> None:
+    def __init__(
+        self, worker: type[Worker], arguments: dict[str, Any], works_for: Origin, pool: str, device: str
+    ) -> None:
         self._error: dict[str, Any] | None = None
         self._worker: Worker | None = None
+        take_over(works_for, works_for.stage or "actor")
+        self._metrics = BusyMetrics(pool, device)
+        _LOG.info("an actor starts", extra={"fields": {"pool": pool}})
         try:
             self._worker = worker(**arguments)
         except VpRayError as error:
-            self._error = _plain(error)
+            self._fail(error)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         result: str | None = None
         if self._error is None and self._worker is not None:
             try:
-                result = json.dumps(self._worker(json.loads(batch["shard"][0].as_py())))
+                made = self._worker(json.loads(batch["shard"][0].as_py()))
+                self._metrics.busy(made.get("seconds", 0.0))
+                _LOG.debug("a shard is done", extra={"fields": dict(made)})
+                result = json.dumps(made)
             except VpRayError as error:
-                self._error = _plain(error)
+                self._fail(error)
         told = json.dumps(self._error) if result is None else None
         return pa.table({"result": pa.array([result], pa.string()), "error": pa.array([told], pa.string())})
+
+    def _fail(self, error: VpRayError) -> None:
+        _LOG.error("an actor stops", exc_info=error)
+        self._error = _plain(error)
 
 
 def _plain(error: VpRayError) -> dict[str, str]:

@@ -40,7 +40,7 @@ def _ask(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
     """The answer of the metadata server, None where it says that there is nothing."""
     request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310 - the scheme is in METADATA
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as reply:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as reply:  # noqa: S310  # nosec B310
             text: str = reply.read(_MOST_BYTES).decode()
             return text
     except urllib.error.HTTPError as error:
@@ -94,6 +94,12 @@ def watch(
         time.sleep(every_seconds)
     say(f"{cloud} takes this machine in {left} s: the node is drained")
     drain(address, node_id or _own_node(address), left, f"spot notice of {cloud}")
+
+
+def drain_now(address: str, seconds: int, node_id: str | None = None, say: Callable[[str], None] = print) -> None:
+    """Has the node of this machine drained, which goes in so many seconds; raises `ClusterError` where Ray refuses."""
+    say(f"this machine goes in {seconds} s: the node is drained")
+    drain(address, node_id or _own_node(address), seconds, "the machine is being stopped")
 
 
 def drain(address: str, node_id: str, seconds: int, message: str) -> None:

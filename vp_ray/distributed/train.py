@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import uuid
@@ -15,9 +16,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from vp_ray.distributed.config import WorkerSettings
 from vp_ray.errors import ClusterError, VpRayError
+from vp_ray.logs import origin, take_over
 from vp_ray.storage import Folder
 
 Function = Callable[[dict[str, Any]], None]
+_LOG: Final = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.5
 _START_SECONDS: Final = 900
@@ -48,6 +51,8 @@ def run_workers(
     folder = Folder.at(storage)
     for lost in range(workers.max_failures + 1):
         folder.delete(_NOTES)  # those of a driver that was killed
+        if lost:
+            _LOG.warning("the workers of %s are started again", name, extra={"fields": {"lost": lost}})
         try:
             failure = _failure_of(_trainer(function, config, workers, name, folder / _NOTES), on_poll)
         finally:
@@ -101,11 +106,14 @@ class _Rank:
     """The function as a rank runs it: threads pinned and DeepSpeed told its accelerator before anything imports it."""
 
     def __init__(self, function: Function, workers: WorkerSettings) -> None:
-        self._function, self._workers = function, workers
+        self._function, self._workers, self._works_for = function, workers, origin()
 
     def __call__(self, config: dict[str, Any]) -> None:
         os.environ["DS_ACCELERATOR"] = "cuda" if self._workers.gpus_per_worker else "cpu"
         torch.set_num_threads(self._workers.threads_per_worker)
+        rank = ray.train.get_context().get_world_rank()
+        take_over(self._works_for, f"{self._works_for.stage or 'train'}-rank-{rank}")
+        _LOG.info("a rank starts", extra={"fields": {"rank": rank, "ranks": self._workers.num_workers}})
         self._function(config)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from vp_ray.distributed.metrics import AnswerMetrics, ImageMetrics
 from vp_ray.distributed.shards import run_shards
 from vp_ray.evaluate.config import VP_SCORE, EvaluateSettings
 from vp_ray.evaluate.drawing import ModelShardMaker
@@ -59,7 +60,7 @@ def compare_one_way(
     tables = [_scored(name, scorer, drawings, images, place) for name, scorer, place in _scorers(settings, run, folder)]
     drawn = images.read_table(".", _WITHOUT_PIXELS).to_pylist()
     made = _made_pairs(drawn)
-    panel = Panel(settings, ledger.make(), embedded_url)
+    panel = Panel(settings, ledger.make(), embedded_url, AnswerMetrics)
     _judge(panel, made, drawings, images, ledger)
     judgements = _judgements(panel, made, ledger)
     by_id = {row["image_id"]: row for row in drawn}
@@ -111,9 +112,12 @@ def _draw(settings: EvaluateSettings, drawings: Drawings, images: Folder) -> flo
     with progress("evaluate", "images", total) as bar:
         bar.update(made)
 
+        counted = ImageMetrics()
+
         def count(result: Mapping[str, Any]) -> None:
             nonlocal made
             made += result["rows"]
+            counted.shard(result["model"], result)
             bar.update(made, note=result["model"])
 
         generators = {drawing.model.name: drawing.model.model_dump(mode="json") for drawing in drawings}

@@ -5,7 +5,7 @@ Requests go out from this process: a judge answers far more slowly than one even
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any
@@ -21,6 +21,7 @@ from vp_ray.judging.orders import orders, permuted
 from vp_ray.judging.prices import price_of
 from vp_ray.judging.requests import Question, judgement_id
 from vp_ray.judging.rubric import Rubric
+from vp_ray.judging.watching import RequestWatch, Unwatched
 from vp_ray.storage import Folder
 
 Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -37,10 +38,17 @@ def plan_orders(pair: Pair, count: int) -> list[tuple[str, ...]]:
 
 
 class Panel:
-    """All judges of a run, and the ledger of what they answered."""
+    """All judges of a run, and the ledger of what they answered; `watch_of` gives who watches a judge's requests."""
 
-    def __init__(self, settings: EvaluateSettings, ledger: Folder, embedded_url: str | None) -> None:
+    def __init__(
+        self,
+        settings: EvaluateSettings,
+        ledger: Folder,
+        embedded_url: str | None,
+        watch_of: Callable[[str], RequestWatch] = lambda judge: Unwatched(),
+    ) -> None:
         self._settings, self._ledger, self._embedded_url = settings, ledger, embedded_url
+        self._watch_of = watch_of
         self._rubric = Rubric.load(settings.rubric)
         self._gate: LocalLimiter | None = None
 
@@ -70,7 +78,16 @@ class Panel:
         waiting: set[Future[list[dict[str, Any]]]] = set()
         with ExitStack() as stack:
             engines = {
-                judge.name: stack.enter_context(Judge(judge, urls[judge.name], self._rubric, self._gate, self._ledger))
+                judge.name: stack.enter_context(
+                    Judge(
+                        judge,
+                        urls[judge.name],
+                        self._rubric,
+                        self._gate,
+                        self._ledger,
+                        self._watch_of(judge.name),
+                    )
+                )
                 for judge in settings.judges
             }
             register(self._ledger, [engine.writer for engine in engines.values()])

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vp_ray.distributed.metrics import ImageMetrics
 from vp_ray.distributed.shards import run_shards
 from vp_ray.errors import InputError
 from vp_ray.generate.config import GenerateSettings
@@ -68,7 +69,7 @@ def _draw(
     every = [shard for shards in planned.values() for shard in shards]
     made = sum(shard.rows for shard in every if shard.file in done)
     drawn, started = 0, time.monotonic()
-    noted = started
+    noted, counted = started, ImageMetrics()
     with progress("generate", "images", sum(shard.rows for shard in every)) as bar:
         bar.update(made)
         for pool in settings.generators:
@@ -79,6 +80,7 @@ def _draw(
             def count(result: dict[str, Any], name: str = name, took: Measured = took) -> None:
                 nonlocal made, drawn, noted
                 took.add(result)
+                counted.shard(name, result)
                 made += result["rows"]
                 drawn += result["rows"]
                 bar.update(made, note=f"{name}, {drawn / (time.monotonic() - started):.1f} images/s")

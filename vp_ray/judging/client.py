@@ -24,6 +24,7 @@ from vp_ray.judging.outcomes import (
     understood,
     unusable,
 )
+from vp_ray.redaction import keep_secret
 
 _CHECK_SECONDS: Final = 10.0
 
@@ -38,6 +39,7 @@ def new_client(settings: ModelSettings, base_url: str) -> openai.AsyncOpenAI:
                 f"the environment variable {settings.api_key_env} holds no key for the annotator '{settings.name}'",
                 "Set it on every node, then start the run again: it goes on from here.",
             )
+        keep_secret(key)
     if settings.azure_api_version is not None:
         return openai.AsyncAzureOpenAI(
             azure_endpoint=base_url,

@@ -150,7 +150,8 @@ class AnnotatorSettings(ModelSettings):
         return self
 
 
-def pointed_at(settings: Model, url: str) -> Model:
+def pointed_at(settings: Model, url: str, token_env: str | None = None) -> Model:
     """The settings of a model of the cluster's own at its address; it costs nothing unless a price is set."""
     price = settings.price or PriceSettings(request_usd_per_million_tokens=0, reply_usd_per_million_tokens=0)
-    return settings.model_copy(update={"base_url": url, "price": price})
+    key = settings.api_key_env or token_env
+    return settings.model_copy(update={"base_url": url, "price": price, "api_key_env": key})

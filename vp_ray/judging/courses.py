@@ -17,6 +17,7 @@ from vp_ray.judging.outcomes import Failing, Reply
 from vp_ray.judging.parsing import UnreadableReplyError
 from vp_ray.judging.prices import Price
 from vp_ray.records import Status
+from vp_ray.redaction import redact, without_secrets
 
 FINAL_STATUS: Final[Mapping[Failing, Status]] = {
     "filtered": Status.CONTENT_FILTERED,
@@ -89,14 +90,17 @@ class Registrar(Generic[Item]):
         error: str | None = None,
         answer: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The row of an item with this status; `latency_seconds` is for the caller to fill in."""
+        """The row of an item with this status; `latency_seconds` is for the caller to fill in.
+
+        What the server said is redacted: it was sent the key, and may give it back.
+        """
         return {
             **self._form.row(item),
-            **(answer or {}),
+            **without_secrets(answer or {}),
             "annotator": self._settings.name,
             "status": str(status),
-            "reply": course.reply,
-            "error": error,
+            "reply": None if course.reply is None else redact(course.reply),
+            "error": None if error is None else redact(error),
             "request_tokens": course.request_tokens,
             "reply_tokens": course.reply_tokens,
             "cost_usd": None if self._price is None else course.cost_usd,

@@ -18,6 +18,7 @@ from vp_ray.judging.interview import Interviewer, Send
 from vp_ray.judging.ledger import LedgerWriter
 from vp_ray.judging.requests import Question
 from vp_ray.judging.rubric import Rubric
+from vp_ray.judging.watching import RequestWatch, Unwatched
 from vp_ray.storage import Folder
 
 
@@ -32,11 +33,13 @@ class Asker(Generic[Item]):
         limiter: RateLimiter,
         ledger: Folder | None = None,
         send: Send = ask,
+        watch: RequestWatch | None = None,
     ) -> None:
         client = new_client(settings, base_url)
         self._settings, self._client = settings, client
         self._departures = Departures(limiter, settings.name)
-        self._interviewer = Interviewer(settings, form, client, limiter, self._departures, send)
+        self._watch = watch or Unwatched()
+        self._interviewer = Interviewer(settings, form, client, limiter, self._departures, send, self._watch)
         self._ledger = LedgerWriter(ledger) if ledger is not None else None
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._stopped: VpRayError | None = None
@@ -58,25 +61,33 @@ class Asker(Generic[Item]):
         return None if self._ledger is None else self._ledger.name
 
     async def _answer_all(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        self._watch.asked(len(items))
         rows = await asyncio.gather(*(self._answer(item) for item in items))
         if self._stopped is not None:
             raise self._stopped
         return [row for row in rows if row is not None]
 
     async def _answer(self, item: Item) -> dict[str, Any] | None:
-        async with self._slots:
-            if self._stopped is not None:
-                return None
-            try:
-                row = await self._interviewer.row(item)
-                if self._ledger is not None:
-                    await self._ledger.append(row)
-            except VpRayError as error:
-                if self._stopped is None:
-                    self._stopped = error
-                    self._departures.stop(error)
-                return None
-            return row
+        try:
+            async with self._slots:
+                return await self._answer_now(item)
+        finally:
+            self._watch.ended()
+
+    async def _answer_now(self, item: Item) -> dict[str, Any] | None:
+        if self._stopped is not None:
+            return None
+        try:
+            row = await self._interviewer.row(item)
+            if self._ledger is not None:
+                await self._ledger.append(row)
+        except VpRayError as error:
+            if self._stopped is None:
+                self._stopped = error
+                self._departures.stop(error)
+            return None
+        self._watch.through(row)
+        return row
 
     def close(self) -> None:
         """Ends the connections and the thread."""
@@ -107,5 +118,6 @@ class Judge(Asker[Question]):
         rubric: Rubric,
         limiter: RateLimiter,
         ledger: Folder | None = None,
+        watch: RequestWatch | None = None,
     ) -> None:
-        super().__init__(settings, base_url, JudgementForm(settings, rubric), limiter, ledger)
+        super().__init__(settings, base_url, JudgementForm(settings, rubric), limiter, ledger, watch=watch)

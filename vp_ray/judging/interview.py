@@ -21,6 +21,7 @@ from vp_ray.judging.image_tokens import TokenEstimate, text_tokens
 from vp_ray.judging.outcomes import Failure, Reply
 from vp_ray.judging.prices import FREE, price_of
 from vp_ray.judging.requests import Message
+from vp_ray.judging.watching import RequestWatch, Unwatched
 from vp_ray.records import Status
 
 _BACKOFF_SECONDS: Final = (0.5, 30.0)
@@ -53,9 +54,10 @@ class Interviewer(Generic[Item]):
         limiter: RateLimiter,
         departures: Departures,
         send: Send = ask,
+        watch: RequestWatch | None = None,
     ) -> None:
         self._settings, self._form, self._client, self._send = settings, form, client, send
-        self._limiter, self._departures = limiter, departures
+        self._limiter, self._departures, self._watch = limiter, departures, watch or Unwatched()
         self._price = price_of(settings)
         self._registrar = Registrar(settings, form, self._price)
         self._estimate = TokenEstimate(settings.name)
@@ -96,7 +98,9 @@ class Interviewer(Generic[Item]):
         lease, booked = await self._departures.wait(wanted)
         left = time.monotonic()
         messages = [*request.messages, *course.said]
+        self._watch.left()
         outcome = await self._send(self._client, settings, messages, request.response_format)
+        self._watch.came_back("answered" if isinstance(outcome, Reply) else outcome.failing, time.monotonic() - left)
         age, cost = time.monotonic() - left, 0.0
         refused = turned_away = False
         retry_after = 0.0

@@ -85,7 +85,7 @@ def _value(text: str) -> Any:
         problem = f"the reply is not valid JSON: {error}"
     inner = plain[plain.find("{") : plain.rfind("}") + 1]
     for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return read(inner)
     raise UnreadableReplyError(problem)
 

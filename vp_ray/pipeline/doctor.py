@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PACKAGES: Final = ("ray", "torch", "diffusers", "transformers", "peft", "deepspeed", "openai", "pyarrow")
 _DISK_GB: Final = 5
 _SHARED_MEMORY_GB: Final = 1
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Ray keeps its objects on Linux
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Ray keeps its objects on Linux  # nosec B108
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,13 @@ class Resources:
         if settings is None or not any(model.base_url == CLUSTER for model in self._job.models_of(stage)):
             return settings
         url = self._open_judge()
+        token_env = self._job.open_judge.token_env if self._job.open_judge is not None else None
 
         def at(value: Any) -> Any:
             if isinstance(value, tuple):
                 return tuple(at(inner) for inner in value)
             own = isinstance(value, ModelSettings) and value.base_url == CLUSTER
-            return pointed_at(value, url) if own else value
+            return pointed_at(value, url, token_env) if own else value
 
         changed = {name: at(getattr(settings, name)) for name in type(settings).model_fields}
         return settings.model_copy(update=changed)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from vp_ray.errors import SettingsError, did_you_mean
+from vp_ray.errors import SettingsError, VpRayError, did_you_mean
 from vp_ray.locking import locked
+from vp_ray.logs import Origin, in_stage, working_for
+from vp_ray.pipeline.board import Board
 from vp_ray.pipeline.resources import EMBEDDED, Resources
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.pipeline.stages import STAGE_NAMES, STAGES, Stage
 from vp_ray.storage import Manifest, RunFolder
-from vp_ray.telemetry import noted_in
+from vp_ray.telemetry import noted_in, observed_by
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,10 @@ def run_stage(job: JobSettings, run: RunFolder, stage: Stage, resources: Resourc
     if stage.always_anew:
         run.delete(stage.name)
     if not folder.start(settings, inputs):
+        _LOG.info("the stage was finished before")
         return Finished(folder.finished(), skipped=True)
     started = time.monotonic()
+    _LOG.info("the stage begins")
     try:
         with noted_in(folder):
             outcome = stage.execute(resources.pointed(stage.name), run, resources)
@@ -85,6 +93,8 @@ def run_stage(job: JobSettings, run: RunFolder, stage: Stage, resources: Resourc
         cost_usd=outcome.cost_usd,
         figures=outcome.figures,
     )
+    told = {"seconds": round(manifest.seconds, 3), "rows": manifest.rows, "cost_usd": manifest.cost_usd}
+    _LOG.info("the stage is finished", extra={"fields": told})
     return Finished(folder.finish(manifest), skipped=False)
 
 
@@ -98,8 +108,30 @@ def run_job(
     run = RunFolder.at(job.run)
     stages = chosen_stages(job, first, last)
     results: dict[str, Finished] = {}
-    with locked(run), Resources(job, run) as resources:
+    board = Board(run.name)
+    with (
+        locked(run),
+        working_for(Origin.of(run.uri, job.logging)),
+        Resources(job, run) as resources,
+        observed_by(board.progress),
+    ):
         for stage in stages:
-            results[stage.name] = run_stage(job, run, stage, resources)
+            with _logged(stage.name), board.working(stage.name):
+                results[stage.name] = run_stage(job, run, stage, resources)
+                board.finished(results[stage.name].manifest)
             on_stage(stage.name, results[stage.name])
     return results
+
+
+@contextmanager
+def _logged(stage: str) -> Iterator[None]:
+    """What is logged in the block carries the stage's name; what ends it is logged."""
+    with in_stage(stage):
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, VpRayError):
+                _LOG.error("the stage stops: %s", error)
+            else:
+                _LOG.exception("the stage stops")
+            raise

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
 from vp_ray.annotate.config import AnnotateSettings
-from vp_ray.config import Settings, override, read_yaml
+from vp_ray.config import LogSettings, Settings, override, read_yaml
 from vp_ray.distributed.config import OpenJudgeSettings, RaySettings
+from vp_ray.errors import SettingsError
 from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.generate.config import GenerateSettings
 from vp_ray.imports.config import ImportSettings
 from vp_ray.judging.config import CLUSTER, EMBEDDED, ModelSettings
+from vp_ray.pipeline.estimate_config import EstimateSettings
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.prompts.config import PromptSettings
+from vp_ray.redaction import holds_secret
 from vp_ray.report.config import ReportSettings
 from vp_ray.reward.config import RewardSettings, ServiceSettings
 from vp_ray.rl.config import RlSettings
@@ -27,12 +30,16 @@ class JobSettings(Settings):
     """Everything of one run."""
 
     model_config = ConfigDict(populate_by_name=True)
-    operational: ClassVar[frozenset[str]] = frozenset({"run", "ray", "service", "open_judge"})
+    operational: ClassVar[frozenset[str]] = frozenset({"run", "ray", "logging", "estimate", "service", "open_judge"})
 
     run: str
     """The run directory: a path or a URI such as s3://bucket/run; stages meet only there."""
     ray: RaySettings = RaySettings()
     """The cluster."""
+    logging: LogSettings = LogSettings()
+    """What is written of the run while it works."""
+    estimate: EstimateSettings | None = None
+    """By what `--dry-run` states hours and dollars of the whole job."""
     judge: JudgeSettings | None = None
     """The embedded judge, started while a stage asks an annotator whose `base_url` is `embedded`."""
     open_judge: OpenJudgeSettings | None = None
@@ -105,4 +112,22 @@ class JobSettings(Settings):
 
 def load_job(path: Path, assignments: Iterable[str] = ()) -> JobSettings:
     """The checked settings of a job file with `--set` assignments; raises `SettingsError` that names file and key."""
-    return JobSettings.load(override(read_yaml(path), assignments), str(path))
+    values = override(read_yaml(path), assignments)
+    _check_no_secret(values, str(path))
+    return JobSettings.load(values, str(path))
+
+
+def _check_no_secret(value: Any, where: str, key: str = "") -> None:
+    """Raises `SettingsError` for a text that is a key or password: settings are shown and kept."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_no_secret(inner, where, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            _check_no_secret(inner, where, f"{key}.{place}")
+    elif isinstance(value, str) and key != "judge.api_key" and holds_secret(value):
+        raise SettingsError(
+            f"the key '{key}' holds a secret, and settings are shown and kept",
+            "Put it into an environment variable, and give its name (api_key_env, token_env).",
+            where,
+        )

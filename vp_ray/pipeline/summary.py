@@ -13,6 +13,7 @@ from vp_ray.config import difference
 from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.generate.planning import estimate, read_measured
 from vp_ray.judging.image_tokens import ALARM_SHARE
+from vp_ray.pipeline.costing import StageCost, costs_of, total_of
 from vp_ray.pipeline.outcome import print_choice, print_outcome
 from vp_ray.pipeline.running import Finished, chosen_stages, recorded_settings
 from vp_ray.pipeline.settings import JobSettings
@@ -64,6 +65,44 @@ def print_plan(job: JobSettings, first: str | None, last: str | None, console: C
     console.print(table)
     if any(stage.stage == "generate" for stage in planned):
         _print_estimates(job, run, console)
+    _print_costs_before(job, run, console)
+
+
+def job_costs(job: JobSettings) -> list[StageCost]:
+    """What the whole job takes by its section `estimate`; empty where it has none, or prompts cannot be counted."""
+    return costs_of(job, _prompts_of_generate(job, RunFolder.at(job.run))) if job.estimate is not None else []
+
+
+def _print_costs_before(job: JobSettings, run: RunFolder, console: Console) -> None:
+    costs = job_costs(job)
+    if not costs:
+        return
+    source = f" ({job.estimate.as_of})" if job.estimate is not None and job.estimate.as_of else ""
+    console.print(f"\nWhat the whole job takes{source}", style="italic", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("work", overflow="fold")
+    for column in ("hours", "GPU hours", "GPU usd", "API usd", "GB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cost in (*costs, total_of(costs)):
+        numbers = (cost.hours, cost.gpu_hours, cost.gpu_usd, cost.api_usd, cost.gigabytes)
+        told = ("?" if number is None else amount(number) for number in numbers)
+        table.add_row(cost.stage, cost.work, *told, style="bold" if cost.stage == "in all" else "")
+    console.print(table)
+
+
+def amount(number: float) -> str:
+    """Three digits, or all before the point."""
+    return "0" if number == 0 else f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _prompts_of_generate(job: JobSettings, run: RunFolder) -> int | None:
+    """The prompts that are drawn, where the run or the settings tell."""
+    if job.generate is None:
+        return None
+    finished = run.source("prompts").manifest() if _prompts_are_there(run) else None
+    counts = finished.figures.get("splits") if finished is not None else _prompt_counts(job)
+    return None if counts is None else sum(counts.get(split, 0) for split in job.generate.splits)
 
 
 def _print_estimates(job: JobSettings, run: RunFolder, console: Console) -> None:
@@ -71,11 +110,10 @@ def _print_estimates(job: JobSettings, run: RunFolder, console: Console) -> None
     settings = job.generate
     if settings is None:
         return
-    finished = run.source("prompts").manifest() if _prompts_are_there(run) else None
-    counts = finished.figures.get("splits") if finished is not None else _prompt_counts(job)
-    prompts = 1000 if counts is None else sum(counts.get(split, 0) for split in settings.splits)
+    known = _prompts_of_generate(job, run)
+    prompts = known or 1000
     measured = read_measured(run.stage("generate"))
-    title = "What generate takes" + (" for each 1,000 prompts" if counts is None else f" for {prompts:,} prompts")
+    title = "What generate takes" + (" for each 1,000 prompts" if known is None else f" for {prompts:,} prompts")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("generator", overflow="fold")
     for column in ("images", "images/s", "actor hours", "GPU hours", "GB"):

@@ -13,6 +13,7 @@ from vp_ray.judging.forms import Form
 from vp_ray.judging.grants import RateLimiter
 from vp_ray.judging.interview import Send
 from vp_ray.judging.ledger import UNANSWERED, best_rows, register
+from vp_ray.judging.watching import RequestWatch
 from vp_ray.prompts.forms import Prompt
 from vp_ray.storage import Folder
 
@@ -30,6 +31,7 @@ def answers(
     ledger: Folder,
     tell: Callable[[int], None],
     send: Send = ask,
+    watch: RequestWatch | None = None,
 ) -> Mapping[str, dict[str, Any]]:
     """The ledger's row for each prompt, by the form's key; `tell` takes how many are there.
 
@@ -46,7 +48,7 @@ def answers(
     size = _CHUNK_OF_CONCURRENCY * settings.concurrency
     chunks = [missing[start : start + size] for start in range(0, len(missing), size)]
     with (
-        Asker(settings, base_url, form, limiter, ledger, send) as asker,
+        Asker(settings, base_url, form, limiter, ledger, send, watch) as asker,
         ThreadPoolExecutor(_CHUNKS_AT_ONCE) as threads,
     ):
         register(ledger, [asker.writer])

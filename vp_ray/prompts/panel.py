@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vp_ray.distributed.limiter import ClusterLimiter, running_limiter
+from vp_ray.distributed.metrics import AnswerMetrics
 from vp_ray.errors import BudgetError, SettingsError
 from vp_ray.judging.client import check_annotator, moderate
 from vp_ray.judging.config import EMBEDDED, ModelSettings
@@ -56,7 +57,15 @@ def _moderate(
     form = ModerationForm(settings)
     with progress("prompts", "moderated", len(rows)) as bar:
         found = answers(
-            settings, urls[settings.name], form, asked_about(rows), limiter, ledger, bar.update, send=moderate
+            settings,
+            urls[settings.name],
+            form,
+            asked_about(rows),
+            limiter,
+            ledger,
+            bar.update,
+            send=moderate,
+            watch=AnswerMetrics(settings.name),
         )
     return moderated(rows, found, form, keep=settings.on_flagged == "keep")
 
@@ -71,7 +80,8 @@ def _polish(
 ) -> tuple[Rows, Counter[str]]:
     form, asked = PolishForm(settings, Guide.load(settings.guide), max_characters), asked_about(to_polish(rows))
     with progress("prompts", "polished", len(asked)) as bar:
-        found = answers(settings, urls[settings.name], form, asked, limiter, ledger, bar.update)
+        watch = AnswerMetrics(settings.name)
+        found = answers(settings, urls[settings.name], form, asked, limiter, ledger, bar.update, watch=watch)
     return polished(rows, found, form)
 
 

@@ -39,7 +39,7 @@ DESCRIPTIONS: Final = {
 
 def card(settings: ExportSettings, title: str, facts: Facts, layout: Layout) -> str:
     """README.md of the data set."""
-    environment = Environment(  # noqa: S701 - Markdown, of which the template escapes what the run says
+    environment = Environment(  # noqa: S701 - Markdown; the template escapes what the run says  # nosec B701
         loader=PackageLoader("vp_ray.publish"),
         undefined=StrictUndefined,
         trim_blocks=True,

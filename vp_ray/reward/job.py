@@ -14,6 +14,7 @@ from vp_ray.distributed.collectives import TorchCollective
 from vp_ray.distributed.config import WorkerSettings
 from vp_ray.distributed.engine_state import read_state, trainable_parameters
 from vp_ray.distributed.engines import DeepSpeedEngine, Schedule
+from vp_ray.distributed.gauges import Gauges
 from vp_ray.distributed.sharded_engine import ShardedEngine
 from vp_ray.distributed.train import device_of_rank, run_workers
 from vp_ray.ids import seed_from
@@ -174,7 +175,8 @@ def _train_one(settings: RewardSettings, run: RunFolder, folder: Folder, fold: i
     forward = new_forward(settings, model, device, run.stage("reward"), collective.world_size)
     schedule = rate_schedule(settings, total_updates(settings, len(training)))
     engine = _engine(settings, model, device, schedule)
-    train(settings, forward, engine, collective, data, folder)
+    gauges = Gauges("reward", run.name)
+    train(settings, forward, engine, collective, data, folder, lambda row: gauges.log(row["update"], row))
 
 
 def _engine(settings: RewardSettings, model: VPScore, device: torch.device, schedule: Schedule) -> DeepSpeedEngine:

@@ -59,10 +59,12 @@ def train(
     collective: Collective,
     data: RewardData,
     folder: Folder,
+    tell: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> TrainingState:
     """Trains the model of `forward`, which `engine` owns, and leaves the weights that validate best in `folder/best`.
 
     Goes on from the newest checkpoint in `folder`, bitwise on a CPU. Every rank calls it with the same arguments.
+    `tell` takes each row of metrics on rank 0.
     """
     model = forward.model
     training, validation = data.split(settings.validation_share, settings.seed, settings.train_share)
@@ -93,6 +95,7 @@ def train(
             losses = []
             if collective.rank == 0:
                 metrics.append(row)
+                tell(row)
             state.metrics_rows += 1
             save(folder, state, engine, collective, averages)
     if collective.rank == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,10 +17,12 @@ from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from vp_ray.addresses import is_loopback
 from vp_ray.distributed.metrics import RewardMetrics
 from vp_ray.distributed.rewards import LOST, SCORERS, WAIT_SECONDS
-from vp_ray.distributed.serving import check_open, is_loopback, proxy_host
+from vp_ray.distributed.serving import check_open, proxy_host
 from vp_ray.errors import SettingsError, VpRayError
+from vp_ray.logs import Origin, origin, take_over
 from vp_ray.models.scorers import load_scorer
 from vp_ray.protocols import Pixels, Scorer, Scores
 from vp_ray.reward.api import Access, create_api
@@ -30,13 +33,16 @@ from vp_ray.reward.replica import Replica, columns_of
 from vp_ray.reward.scoring import Answer
 
 _GATEWAYS: Final = "RewardGateway"
+_STAGE: Final = "service"
+"""The label of metrics and logs of the service, whichever stage asks it."""
 
 
 class RewardService:
     """One replica. A request names its model as Serve does (`multiplexed_model_id`); the first one is the default."""
 
-    async def __init__(self, models: dict[str, str], settings: dict[str, Any]) -> None:  # type: ignore[misc]
+    async def __init__(self, models: dict[str, str], settings: dict[str, Any], works_for: Origin) -> None:  # type: ignore[misc]
         # Serve awaits it: a replica is ready when it can score.
+        take_over(works_for, "reward-replica")
         checked = ServiceSettings.model_validate(settings)
         device = "cuda" if checked.gpus_per_replica else "cpu"
         metrics = RewardMetrics()
@@ -135,7 +141,10 @@ class Scorers:
 class RewardGateway:
     """Takes HTTP requests, checks and decodes them on threads, and asks the replicas."""
 
-    def __init__(self, scorers: DeploymentHandle, models: tuple[str, ...], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, scorers: DeploymentHandle, models: tuple[str, ...], settings: dict[str, Any], works_for: Origin
+    ) -> None:
+        take_over(works_for, "reward-gateway")
         self._settings = ServiceSettings.model_validate(settings)
         self._scorers, self._host = Scorers(scorers, models, self._settings), proxy_host()
         self._token = read_token(self._settings)
@@ -187,6 +196,7 @@ def bound(models: Mapping[str, str], settings: ServiceSettings, http: bool) -> s
     }
     resources = {"num_cpus": settings.cpus_per_replica, "num_gpus": settings.gpus_per_replica}
     values = settings.model_dump(mode="json")
+    works_for = replace(origin(), stage=_STAGE)
     scorers = serve.deployment(
         name=SCORERS,
         autoscaling_config=scaling,
@@ -196,7 +206,7 @@ def bound(models: Mapping[str, str], settings: ServiceSettings, http: bool) -> s
         ray_actor_options={**resources, **({"label_selector": settings.labels} if settings.labels else {})},
         health_check_period_s=5,
         health_check_timeout_s=30,
-    )(RewardService).bind(dict(models), values)
+    )(RewardService).bind(dict(models), values, works_for)
     if not http:
         return scorers
     gateways = serve.deployment(
@@ -206,4 +216,4 @@ def bound(models: Mapping[str, str], settings: ServiceSettings, http: bool) -> s
         # It runs beside the proxy, whose node may have no CPU to give: what it takes is set by its decoding threads.
         ray_actor_options={"num_cpus": 0},
     )(RewardGateway)
-    return gateways.bind(scorers, tuple(models), values)
+    return gateways.bind(scorers, tuple(models), values, works_for)

@@ -120,7 +120,7 @@ def _rank(config: dict[str, Any]) -> None:
     with ExitStack() as stack:
         trackers: list[Tracker] = []
         if collective.rank == 0:
-            trackers = [Gauges("rl", _name(run)), *trackers_of(settings, folder)]
+            trackers = [Gauges("rl", run.name), *trackers_of(settings, folder)]
             for tracker in trackers:
                 stack.callback(tracker.close)
         watching = HeldOut(held_out, JoinedRewards(sources), _encoder(settings, run, device)) if held_out else None
@@ -144,10 +144,6 @@ def _rank(config: dict[str, Any]) -> None:
             reward = RewardGradient(settings, _scorers(settings, run, device))
             micro_batches = partial(prompt_batches, settings, policy, prompts, reward, collective)
         train_directly(settings, policy, engine, micro_batches=micro_batches, journal=journal, collective=collective)
-
-
-def _name(run: RunFolder) -> str:
-    return run.uri.rsplit("/", 1)[-1]
 
 
 def _encoder(settings: RlSettings, run: RunFolder, device: torch.device) -> ImageFeatures | None:

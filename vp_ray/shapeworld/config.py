@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from vp_ray.addresses import is_loopback
 from vp_ray.config import Settings
 
 
@@ -76,10 +77,10 @@ class JudgeModelSettings(Settings):
 class JudgeSettings(Settings):
     """The embedded judge, an OpenAI-compatible server."""
 
-    operational: ClassVar[frozenset[str]] = frozenset({"batches"})
+    operational: ClassVar[frozenset[str]] = frozenset({"batches", "api_key"})
 
     host: str = "127.0.0.1"
-    """Address that the server listens on."""
+    """Address that the server listens on; beyond loopback an `api_key` is needed."""
     port: int = Field(0, ge=0, le=65535)
     """Port that the server listens on; 0 takes any that is free."""
     api_key: str = ""
@@ -117,4 +118,10 @@ class JudgeSettings(Settings):
     def _no_setting_without_effect(self) -> JudgeSettings:
         if self.latency_spread > 0 and self.latency_seconds == 0:
             raise ValueError("latency_spread has no effect while latency_seconds is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> JudgeSettings:
+        if not self.api_key and not is_loopback(self.host):
+            raise ValueError(f"a judge that other machines can reach (host {self.host}) needs an api_key")
         return self

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.listening import addresses_of_port
 from tests.small_runs import png
 from vp_ray.errors import InputError, StorageError
 from vp_ray.storage import Folder
@@ -33,6 +34,10 @@ def ask(address: str, path: str, host: str | None = None) -> tuple[int, bytes, d
     found = answer.status, answer.read(), dict(answer.getheaders())
     connection.close()
     return found
+
+
+def test_the_viewer_takes_connections_on_loopback_alone(address: str) -> None:
+    assert addresses_of_port(urlsplit(address).port or 0) == {"127.0.0.1"}
 
 
 def test_a_thumbnail_is_small_and_the_whole_picture_is_that_of_the_run(address: str, data: ViewData) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser import CHROMIUM, browser
+from tests.listening import addresses_of_port
 from vp_ray.storage import RunFolder
 from vp_ray.vote.box import read_votes
 from vp_ray.vote.job import serving
@@ -59,6 +60,7 @@ def test_a_person_votes_by_keys_and_clicks_and_hostile_text_stays_text(evaluated
 def test_nothing_that_is_sent_tells_which_image_is_whose(evaluated: Evaluated) -> None:
     run = evaluated(1)
     with serving(run, "overall") as address:
+        assert addresses_of_port(urlsplit(address).port or 0) == {"127.0.0.1"}
         status, body = ask(address, "GET", "/api/next?rater=ann")
         assert status == 200
         assert sorted(json.loads(body)["ballot"]) == ["id", "prompt"]
