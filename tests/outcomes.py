@@ -23,11 +23,18 @@ def outcome_of(run: RunFolder) -> dict[str, Any]:
         "ratings": run.stage("annotate").read_table("ratings.parquet").to_pylist(),
         "preferences": run.stage("preferences").read_table("preferences.parquet").to_pylist(),
         "comparison": run.stage("evaluate").read_table("comparison.parquet").to_pylist(),
-        "scores": run.stage("evaluate").read_table("scores.parquet").to_pylist(),
+        "scores": _scores(run),
         "VP-Score": bits_of(run.local_path / VP_SCORE),
         "adapter": bits_of(run.local_path / ADAPTER),
     }
     return {**made, **{f"curve of {stage}": curve_of(run, stage) for stage in ("reward", "rl")}}
+
+
+def _scores(run: RunFolder) -> list[dict[str, Any]]:
+    """Scores without the ids of the images, which name the settings of all stages before, addresses included."""
+    columns = ["prompt_id", "seed", "generator", "scorer", "aspect", "score"]
+    rows = run.stage("evaluate").read_table("scores.parquet", columns).to_pylist()
+    return sorted(rows, key=lambda row: [row[name] for name in columns])
 
 
 def curve_of(run: RunFolder, stage: str) -> list[dict[str, Any]]:

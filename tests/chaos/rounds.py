@@ -185,7 +185,7 @@ class Bill:
     """The judge's own count of sound replies against the run's ledgers."""
 
     sound: int
-    """Replies that the judge gave and that can be read."""
+    """Replies that the judge gave; malformed ones are among them, since the client reads their kind."""
     kept: int
     """Scored answers in the ledgers."""
     distinct: int
@@ -193,7 +193,7 @@ class Bill:
 
     @property
     def paid_again(self) -> int:
-        """Sound replies beyond one a judgement: lost with a process that died, or asked for by two."""
+        """Replies beyond one a judgement: lost with a process that died, or asked for by two."""
         return self.sound - self.distinct
 
 
@@ -211,4 +211,4 @@ def bill_of(run: RunFolder, stats: dict[str, Any]) -> Bill:
     """What was paid for."""
     rows = [row for stage in ("annotate", "evaluate") for row in ledger_rows(run.stage(stage) / "ledger")]
     scored = Counter(row["judgement_id"] for row in rows if row["status"] == Status.SCORED)
-    return Bill(stats["answers"]["200"] - stats["faults"].get("malformed", 0), sum(scored.values()), len(scored))
+    return Bill(stats["answers"]["200"], sum(scored.values()), len(scored))
