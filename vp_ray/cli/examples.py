@@ -7,18 +7,19 @@ from typing import Final
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "": (
-        "vp-ray demo                      # the whole loop: no download, no key, no GPU",
+        "vp-ray demo                      # the whole loop, in minutes",
         "vp-ray init prompts my.yaml      # a commented job file for your case",
         "vp-ray run my.yaml --dry-run     # the plan; without --dry-run the run",
     ),
     "demo": (
-        "vp-ray demo",
+        "vp-ray demo                                        # minutes",
         "vp-ray demo --dry-run",
-        "vp-ray demo --set run=runs/longer --set rl.epochs=40",
+        "vp-ray demo --set run=runs/long --set rl.epochs=40  # minutes",
     ),
     "init": (
         "vp-ray init trial",
-        "vp-ray init prompts my.yaml      # also: pairs, tune",
+        "vp-ray init prompts my.yaml      # also: images, pairs, tune",
+        "vp-ray init rubric mine.yaml",
     ),
     "doctor": (
         "vp-ray doctor",
@@ -28,16 +29,16 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "run": (
         "vp-ray run jobs/demo.yaml --dry-run",
         "vp-ray run jobs/demo.yaml",
-        "vp-ray run jobs/demo.yaml --from rl --set rl.epochs=40 --set run=runs/longer",
+        "vp-ray run jobs/demo.yaml --from evaluate           # the stages before are skipped",
         "vp-ray run jobs/demo.yaml --json > outcome.json",
     ),
     "submit": (
-        "vp-ray submit jobs/visionprefer.yaml --cluster http://localhost:8265",
-        "vp-ray submit jobs/visionprefer.yaml --cluster http://localhost:8265 --until preferences --no-wait",
+        "vp-ray submit jobs/visionprefer.yaml --cluster http://localhost:8265   # needs a cluster",
+        "vp-ray submit jobs/visionprefer.yaml --cluster http://localhost:8265 --until reward --no-wait   # the same",
     ),
     "status": (
         "vp-ray status runs/demo",
-        "vp-ray status s3://bucket/run --json",
+        "vp-ray status s3://bucket/run --json    # needs S3",
     ),
     "scale": (
         "vp-ray scale jobs/visionprefer.yaml --prompts 10000000 --gpus 1000",
@@ -52,7 +53,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "vp-ray prompts jobs/demo.yaml",
         "vp-ray prompts jobs/real_prompts.yaml --dry-run",
     ),
-    "import": ("vp-ray import jobs/hpdv2_gallery.yaml",),
+    "import": ("vp-ray import jobs/hpdv2_gallery.yaml --dry-run",),
     "generate": (
         "vp-ray generate jobs/demo.yaml --dry-run   # images, GPU hours, gigabytes",
         "vp-ray generate jobs/demo.yaml",
@@ -65,11 +66,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "preferences": ("vp-ray preferences jobs/demo.yaml",),
     "reward": (
         "vp-ray reward jobs/demo.yaml",
-        "vp-ray reward jobs/hpdv2_gallery.yaml --set reward.workers.num_workers=4",
+        "vp-ray reward jobs/demo.yaml --dry-run --set reward.workers.num_workers=4",
     ),
     "rl": (
         "vp-ray rl jobs/demo.yaml",
-        "vp-ray rl jobs/demo.yaml --set rl.epochs=40 --set run=runs/longer",
+        "vp-ray rl jobs/demo.yaml --dry-run --set rl.epochs=40   # says what changed",
     ),
     "evaluate": (
         "vp-ray evaluate jobs/demo.yaml",
@@ -77,12 +78,12 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "report": ("vp-ray report jobs/demo.yaml",),
     "view": (
-        "vp-ray view runs/demo",
+        "vp-ray view runs/demo            # until Ctrl-C",
         "vp-ray view runs/demo --static pairs --prompts 100",
     ),
     "vote": (
-        "vp-ray vote runs/demo",
-        "vp-ray vote runs/demo --aspect aesthetic",
+        "vp-ray vote runs/demo                        # until Ctrl-C",
+        "vp-ray vote runs/demo --aspect aesthetic     # until Ctrl-C",
         "vp-ray vote runs/demo --results --json",
     ),
     "export": (
@@ -91,19 +92,19 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "score": (
         'vp-ray score runs/demo/reward/checkpoint --prompt "a red circle" image.png',
-        "vp-ray score imagereward:ImageReward.pt rows.csv --out scores.parquet",
-        'vp-ray score clip:openai/clip-vit-base-patch32 "images/*.png" --prompt "a red circle" --json',
+        "vp-ray score imagereward:ImageReward.pt rows.csv --out scores.parquet   # needs weights",
+        'vp-ray score clip:openai/clip-vit-base-patch32 "images/*.png" --prompt "a circle" --json   # needs weights',
     ),
     "serve": (
-        "vp-ray serve runs/demo/reward/checkpoint",
-        "vp-ray serve mine=runs/demo/reward/checkpoint aesthetic:LAION.pth --port 8001",
+        "vp-ray serve runs/demo/reward/checkpoint     # until Ctrl-C",
+        "vp-ray serve mine=runs/demo/reward/checkpoint aesthetic:LAION.pth --port 8001   # until Ctrl-C",
     ),
     "judge": (
-        "vp-ray judge --set port=8100",
-        "vp-ray judge --job jobs/demo.yaml",
+        "vp-ray judge --set port=8100         # until Ctrl-C",
+        "vp-ray judge --job jobs/demo.yaml    # until Ctrl-C",
     ),
-    "shapeworld train": ("vp-ray shapeworld train --out weights --part weak",),
-    "spot-agent": ("vp-ray spot-agent --cloud aws --ray 10.0.0.5:6379",),
+    "shapeworld train": ("vp-ray shapeworld train --out weights --part weak   # minutes",),
+    "spot-agent": ("vp-ray spot-agent --cloud aws --ray 10.0.0.5:6379   # needs a cluster",),
 }
 """Lines as in a shell; what follows ` # ` is said to the reader."""
 

@@ -19,16 +19,20 @@ def _cases(incomplete: str) -> list[tuple[str, str]]:
 
 def init(
     case: Annotated[
-        str, typer.Argument(help="trial, prompts, pairs or tune.", show_default=False, autocompletion=_cases)
+        str,
+        typer.Argument(
+            help="trial, prompts, images, pairs, tune or rubric.", show_default=False, autocompletion=_cases
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The file to write.")] = Path("job.yaml"),
 ) -> None:
-    """Writes a commented job file for your case, to be changed and run."""
-    from vp_ray.pipeline.starting import CASES, write_job
+    """Writes a commented job file for your case, to be changed and run; or a rubric, to be changed and named in one."""
+    from vp_ray.pipeline.starting import CASES, RUBRIC, write_job
 
     write_job(case, out)
     typer.echo(f"{out}: {CASES[case]}")
-    typer.echo(f"Look it through, then: vp-ray run {out} --dry-run")
+    then = f"annotate: {{rubric: {out}}}" if case == RUBRIC else f"vp-ray run {out} --dry-run"
+    typer.echo(f"Look it through, then: {then}")
 
 
 def doctor(

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vp_ray.config import Settings
 
-Kind = Literal["rankings", "imagereward", "hpdv2", "pickapic", "richhf", "mos", "visionprefer", "table"]
+Kind = Literal["rankings", "imagereward", "hpdv2", "pickapic", "richhf", "mos", "visionprefer", "table", "images"]
 RatedAspect = Literal["prompt_following", "aesthetic", "fidelity", "harmlessness", "overall"]
 
 
@@ -57,11 +57,14 @@ class ImportSettings(Settings):
     best); `imagereward`: ImageRewardDB's groups (`generations`, `ranking`) or images (`image_path`, `rank`, ratings);
     `hpdv2`: its train (`human_preference`) or test (`raw_annotations`) JSON; `pickapic`: Parquet files of version 1 or
     2, with or without images; `richhf`: RichHF-18K's scores; `mos`: tables of mean opinion scores such as AGIQA-3K;
-    `visionprefer`: JSON lines of prompts whose images have a level an aspect; `table`: a table of your own."""
+    `visionprefer`: JSON lines of prompts whose images have a level an aspect; `table`: a table of your own; `images`:
+    pictures that nobody has judged, for the annotate stage: rows of `prompt`, `image` (a file name) and perhaps
+    `generator`, or a folder of pictures with each one's prompt in a text file of the same name."""
     path: str = Field(min_length=1)
-    """The file (JSON, JSON lines, CSV, TSV or Parquet), or a folder of Parquet files."""
+    """The file (JSON, JSON lines, CSV, TSV or Parquet), or a folder of Parquet files, or of pictures (`images`)."""
     images: str | None = None
-    """Folder of the image files; `images` beside the file where it is not set."""
+    """Folder of the image files; where it is not set, `images` beside the file, or for kind `images` the folder that
+    the file is in."""
     pictures: Literal["required", "optional", "none"] = "required"
     """Whether an image without a picture is refused, or imported by name alone; `none` reads no pictures. Preferences
     can be made and checked without pictures, but no model can be trained on them."""
@@ -95,6 +98,8 @@ class ImportSettings(Settings):
             raise ValueError(f"`scale` has no effect with kind `{self.kind}`, which holds no ratings of a scale")
         if self.scale is not None and self.scale[0] >= self.scale[1]:
             raise ValueError("`scale` is the lowest and then the highest rating")
+        if self.kind == "images" and self.pictures == "none":
+            raise ValueError("kind `images` is nothing without pictures")
         if self.images is not None and self.pictures == "none":
             raise ValueError("`images` has no effect while no pictures are read")
         return self

@@ -14,6 +14,7 @@ from vp_ray.imports.config import ImportSettings
 from vp_ray.imports.files import read_rows
 from vp_ray.imports.groups import Group
 from vp_ray.imports.mapping import of_table
+from vp_ray.imports.pictures import captioned, of_pictures
 from vp_ray.imports.rankings import of_imagereward, of_rankings
 from vp_ray.imports.scores import of_mos, of_richhf, of_visionprefer
 from vp_ray.imports.tables import TableWriter
@@ -29,14 +30,16 @@ KINDS: Final[Mapping[str, Callable[[Any, ImportSettings], Group]]] = {
     "mos": of_mos,
     "visionprefer": of_visionprefer,
     "table": of_table,
+    "images": of_pictures,
 }
 
 
 def read_groups(settings: ImportSettings) -> Iterator[tuple[str, Group | InputError]]:
     """(place, group) of every row of the data set, or the error of a row that cannot be used."""
     convert = KINDS[settings.kind]
-    rows = islice(read_rows(Path(settings.path).expanduser()), settings.limit)
-    for where, row in rows:
+    path = Path(settings.path).expanduser()
+    rows = captioned(path) if settings.kind == "images" and path.is_dir() else read_rows(path)
+    for where, row in islice(rows, settings.limit):
         if isinstance(row, InputError):
             yield where, row
             continue

@@ -36,7 +36,8 @@ class TableWriter:
     def __init__(self, folder: Folder, settings: ImportSettings) -> None:
         self._folder, self._settings = folder, settings
         path = Path(settings.path).expanduser()
-        self._pictures = Path(settings.images).expanduser() if settings.images else path.parent / "images"
+        beside = path.parent / "images" if settings.kind != "images" else path if path.is_dir() else path.parent
+        self._pictures = Path(settings.images).expanduser() if settings.images else beside
         self._source = path.name
         self._prompts: dict[str, dict[str, Any]] = {}
         self._seen: dict[str, bool] = {}

@@ -83,6 +83,11 @@ class Resources:
         url: str = self._started["judge"]
         return url
 
+    @property
+    def has_reward(self) -> bool:
+        """Whether the run trains a VP-Score of its own, or has one."""
+        return self.asks_for("reward") or (self._run.stage("reward") / "checkpoint").exists("config.json")
+
     def reward_app(self) -> str:
         """The name of the Serve application that serves the run's VP-Score."""
         if "service" not in self._started:

@@ -41,7 +41,7 @@ def _cluster(resources: Resources, settings: Any) -> dict[str, Any]:
 
 def _reward_service(resources: Resources, settings: Any) -> dict[str, Any]:
     resources.ray()
-    return {"app_name": resources.reward_app() if settings.asks_the_service else None}
+    return {"app_name": resources.reward_app() if settings.asks_the_service and resources.has_reward else None}
 
 
 def _of_preferences(settings: Any) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ STAGES = (
     Stage("prompts", (), _prompt_models),
     Stage("import", (), _nothing),
     Stage("generate", ("prompts",), _cluster),
-    Stage("annotate", ("generate",), _annotators),
+    Stage("annotate", ("import", "generate"), _annotators),
     Stage("preferences", ("import", "generate", "annotate"), _nothing),
     Stage("reward", ("import", "generate", "preferences"), _cluster),
     Stage("rl", ("prompts", "reward"), _reward_service, _of_preferences),

@@ -16,6 +16,8 @@ class ReportSettings(Settings):
     """Pairs of the before-and-after grid, chosen by hash and not by result."""
     preferences: int = Field(6, ge=0, le=100)
     """Preferences with the largest margin, and as many closest calls."""
+    lineage: int = Field(3, ge=0, le=50)
+    """Tuned images whose reward is followed back to the judgements behind it."""
     grids: int = Field(8, ge=0, le=100)
     """Fixed-seed grids of the training, spread evenly from the first to the last."""
     image_side_pixels: int = Field(384, ge=16, le=4096)

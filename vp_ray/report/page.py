@@ -15,11 +15,13 @@ from vp_ray.report.formatting import FILTERS, is_number
 from vp_ray.report.reading import STAGES, FileGroup, RunReader, State
 from vp_ray.report.sections.accuracy import AccuracyTable, accuracy_data, accuracy_sentence, accuracy_tables
 from vp_ray.report.sections.annotators import Annotators, annotators
+from vp_ray.report.sections.calibration import calibration_charts, calibration_rows
 from vp_ray.report.sections.choice import AnnotatorChoice, annotator_choice
 from vp_ray.report.sections.comparison import Card, ComparisonTable, before_after, comparison_rows, comparison_tables
 from vp_ray.report.sections.curves import REWARD_CHARTS, RL_CHARTS, Chart, Grid, charts, grids
 from vp_ray.report.sections.evaluation import Evaluation, evaluation, witness_charts
 from vp_ray.report.sections.headline import Headline, headline
+from vp_ray.report.sections.lineage import Lineage, lineage
 from vp_ray.report.sections.loop import Loop, loop, reached
 from vp_ray.report.sections.preferences import Preferences, preferences
 from vp_ray.report.sections.quality import Quality, quality
@@ -41,6 +43,7 @@ class Page:
     """Whose numbers stand under the pictures."""
     loop: Loop
     cards: list[Card]
+    lineage: Lineage | None
     tables: list[ComparisonTable]
     agreement: list[dict[str, Any]]
     evaluation: Evaluation | None
@@ -49,6 +52,7 @@ class Page:
     grids: list[Grid]
     reward: list[Chart]
     accuracies: list[AccuracyTable]
+    calibration: list[Chart]
     generators: list[tuple[str, dict[str, Any]]]
     """Mean level by generator and aspect."""
     preferences: Preferences | None
@@ -74,6 +78,10 @@ def gather(settings: ReportSettings, reader: RunReader, assets: Assets) -> Page:
     judged = annotators(reader)
     chosen = annotator_choice(reader)
     checked = quality(reader)
+    shown_pairs = before_after(reader, assets, scorer, settings.pairs)
+    descent = lineage(reader, assets, settings.lineage)
+    agreeing = [row for row in reader.figures("evaluate").get("agreement", []) if is_number(row.get("accuracy"))]
+    generators = sorted(reader.figures("preferences").get("mean_level_by_generator", {}).items())
     page = Page(
         title=settings.title or reader.run.uri.rstrip("/").rpartition("/")[2],
         aspects=ASPECTS,
@@ -83,9 +91,10 @@ def gather(settings: ReportSettings, reader: RunReader, assets: Assets) -> Page:
         headline=opening,
         scorer=scorer,
         loop=stages,
-        cards=before_after(reader, assets, scorer, settings.pairs),
+        cards=shown_pairs,
+        lineage=descent,
         tables=comparison_tables(comparison),
-        agreement=[row for row in reader.figures("evaluate").get("agreement", []) if is_number(row.get("accuracy"))],
+        agreement=agreeing,
         evaluation=evaluation(reader, comparison),
         tuning=[
             *charts(rl_rows, RL_CHARTS, "epoch", best if is_number(best) else None),
@@ -95,7 +104,8 @@ def gather(settings: ReportSettings, reader: RunReader, assets: Assets) -> Page:
         grids=grids(reader, assets, settings.grids),
         reward=charts(reward_rows, REWARD_CHARTS, "update"),
         accuracies=accuracies,
-        generators=sorted(reader.figures("preferences").get("mean_level_by_generator", {}).items()),
+        calibration=calibration_charts(reader.figures("reward")),
+        generators=generators,
         preferences=preferences(reader, assets, settings.preferences),
         quality=checked,
         annotators=judged,
@@ -105,6 +115,11 @@ def gather(settings: ReportSettings, reader: RunReader, assets: Assets) -> Page:
         problems=reader.problems,
         data={
             "loop": assets.add_data("loop", [_loop_row(line) for line in stages.stages]),
+            "pairs": assets.add_data("pairs", [_pair_row(card) for card in shown_pairs if card.levels]),
+            "lineage": assets.add_data("lineage", descent.rows if descent else []),
+            "agreement": assets.add_data("agreement", agreeing),
+            "calibration": assets.add_data("calibration", list(calibration_rows(reader.figures("reward")))),
+            "generators": assets.add_data("generators", [{"generator": name, **by} for name, by in generators]),
             "comparison": assets.add_data("comparison", comparison),
             "conditions": assets.add_data("conditions", reader.figures("evaluate").get("conditions") or []),
             "categories": assets.add_data("categories", reader.figures("evaluate").get("categories") or []),
@@ -151,6 +166,13 @@ def _tuning_note(figures: dict[str, Any]) -> str:
     if is_number(figures.get("reward_wait_share")):
         note += f" {100 * figures['reward_wait_share']:.1f} % of the time was spent waiting for rewards."
     return note
+
+
+def _pair_row(card: Card) -> dict[str, Any]:
+    sides: dict[str, float] = {}
+    for aspect, base, tuned in card.levels:
+        sides |= {f"base_{aspect}": base, f"tuned_{aspect}": tuned}
+    return {"prompt": card.prompt, "base_image": card.base.source, "tuned_image": card.tuned.source, **sides}
 
 
 def _loop_row(line: Any) -> dict[str, Any]:

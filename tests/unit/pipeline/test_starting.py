@@ -8,22 +8,32 @@ import pytest
 
 from vp_ray.cli import main
 from vp_ray.errors import InputError
+from vp_ray.judging.rubric import Rubric
 from vp_ray.pipeline.running import chosen_stages
 from vp_ray.pipeline.settings import load_job
-from vp_ray.pipeline.starting import CASES, write_job
+from vp_ray.pipeline.starting import CASES, RUBRIC, write_job
+from vp_ray.records import ASPECTS
 
 STAGES = {
     "trial": ["prompts", "generate", "annotate", "preferences", "reward", "rl", "evaluate", "report"],
     "prompts": ["prompts", "generate", "annotate", "preferences", "reward", "report"],
+    "images": ["import", "annotate", "preferences", "report"],
     "pairs": ["import", "preferences", "reward", "report"],
     "tune": ["prompts", "generate", "annotate", "preferences", "reward", "rl", "evaluate", "report"],
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", sorted({*CASES} - {RUBRIC}))
 def test_each_case_loads_and_runs_the_stages_that_it_promises(case: str, tmp_path: Path) -> None:
     write_job(case, tmp_path / "job.yaml")
     assert [stage.name for stage in chosen_stages(load_job(tmp_path / "job.yaml"))] == STAGES[case]
+
+
+def test_the_rubric_is_one_that_can_be_sent(tmp_path: Path) -> None:
+    write_job(RUBRIC, tmp_path / "mine.yaml")
+    mine = Rubric.load(str(tmp_path / "mine.yaml"))
+    assert mine.aspects == ASPECTS
+    assert mine.version == Rubric.load("visionprefer").version
 
 
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:

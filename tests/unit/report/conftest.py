@@ -250,6 +250,16 @@ class MadeRun:
                 {"scorer": "file_bytes", "accuracy": 0.584, "low": 0.55, "high": 0.62, "pairs": 840},
                 {"scorer": "one_person", "accuracy": 0.848, "low": 0.83, "high": 0.86, "pairs": 8100},
             ],
+            "calibration": {
+                aspect: {
+                    "error": 0.03,
+                    "bins": [
+                        {"low": p, "high": p + 0.1, "pairs": 80, "predicted": p + 0.05, "observed": p + 0.02}
+                        for p in (0.5, 0.6, 0.7, 0.8, 0.9)
+                    ],
+                }
+                for aspect in (OVERALL, *ASPECTS)
+            },
             "pairs": 1500,
             "updates": 400,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.accessibility import violations
+from tests.browser import browser
 from vp_ray.report.config import ReportSettings
 from vp_ray.report.job import run as write_report
 
@@ -69,6 +72,29 @@ def test_the_page_shows_its_pictures_and_fits_the_width_of_a_phone(page: Path, t
     assert not edge.any(), "something reaches beyond the right margin"
     colourful = (pixels.max(axis=2) - pixels.min(axis=2)) > 90
     assert colourful.mean() > 0.02, "the pictures are not there"
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False)])
+def test_axe_finds_nothing_the_console_is_silent_and_nothing_is_fetched(page: Path, width: int, dark: bool) -> None:
+    with browser() as tab:
+        tab.look(width, 900, dark)
+        tab.open(page.as_uri())
+        tab.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert tab.run("document.documentElement.scrollWidth") <= width
+        assert violations(tab) == []
+        assert tab.complaints == []
+        folder = page.parent.as_uri()
+        assert [address for address in tab.requests if not address.startswith((folder, "data:"))] == []
+
+
+def test_printed_it_has_pages_and_no_links_to_sections(page: Path) -> None:
+    with browser() as tab:
+        tab.open(page.as_uri())
+        printed = base64.b64decode(tab.send("Page.printToPDF", printBackground=False)["data"])
+        assert printed.startswith(b"%PDF")
+        tab.send("Emulation.setEmulatedMedia", media="print")
+        assert tab.run("getComputedStyle(document.querySelector('nav')).display") == "none"
+        assert tab.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
 
 
 def test_dark_mode_is_dark(page: Path, tmp_path: Path) -> None:

@@ -108,7 +108,18 @@ def test_headings_descend_one_by_one_and_tables_name_their_columns(page: tuple[P
 
 def test_the_sections_come_in_their_order_with_their_numbers(page: tuple[Path, Outline]) -> None:
     outline = page[1]
-    order = ["loop", "before-after", "comparison", "tuning", "reward", "preferences", "annotators", "settings", "files"]
+    order = [
+        "loop",
+        "before-after",
+        "lineage",
+        "comparison",
+        "tuning",
+        "reward",
+        "preferences",
+        "annotators",
+        "settings",
+        "files",
+    ]
     assert [e["id"] for e in outline.all("section")] == order
     for words in (
         "Tuning made the model better.",
