@@ -6,10 +6,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from vp_ray.pipeline.job_checks import Check, job_checks
 
 if TYPE_CHECKING:
     from vp_ray.pipeline.settings import JobSettings
@@ -18,16 +19,6 @@ _PACKAGES: Final = ("ray", "torch", "diffusers", "transformers", "peft", "deepsp
 _DISK_GB: Final = 5
 _SHARED_MEMORY_GB: Final = 1
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Ray keeps its objects on Linux  # nosec B108
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that a run needs."""
-
-    name: str
-    good: bool
-    found: str
-    remedy: str = ""
 
 
 def checks(job: JobSettings | None = None) -> Iterator[Check]:
@@ -39,8 +30,6 @@ def checks(job: JobSettings | None = None) -> Iterator[Check]:
             yield Check(package, True, version(package))
         except PackageNotFoundError:
             yield Check(package, False, "not installed", "Run `make test` or `pip install -c constraints.txt -e .`.")
-    if job is not None and job.asks_open_judge:
-        yield _vllm()
     weights = Path(__file__).parents[1] / "shapeworld" / "weights"
     for name in ("weak", "strong", "blip"):
         there = (weights / name).is_dir()
@@ -55,15 +44,15 @@ def checks(job: JobSettings | None = None) -> Iterator[Check]:
         yield Check(
             "shared memory", shared >= _SHARED_MEMORY_GB, f"{shared:.1f} GiB", "Start the container with --shm-size."
         )
+    if job is not None:
+        yield from job_checks(job, _gpu_count)
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     yield Check("GPUs", True, ", ".join(gpus) or "none: everything runs on the CPU")
 
 
-def _vllm() -> Check:
-    try:
-        return Check("vllm", True, version("vllm"))
-    except PackageNotFoundError:
-        remedy = "Run `pip install 'vp-ray[vllm]'` on every node, or give the annotator's base_url."
-        return Check("vllm", False, "not installed", remedy)
+def _gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
