@@ -28,6 +28,10 @@ def test_the_command_line_and_the_plan_import_nothing_heavy() -> None:
     assert not imported_by(code) & {*HEAVY} - {"numpy"}
 
 
+def test_the_python_interface_is_light_until_it_is_called() -> None:
+    assert not imported_by("import vp_ray.api") & {*HEAVY} - {"numpy"}
+
+
 def test_every_folder_of_a_stage_has_its_settings_and_its_job() -> None:
     from vp_ray.pipeline.stages import STAGE_NAMES
 
