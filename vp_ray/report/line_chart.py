@@ -34,12 +34,18 @@ class Series:
 
     name: str
     points: tuple[tuple[float, float], ...]
+    half_widths: tuple[float | None, ...] = ()
+    """Of each point's interval, None where it has none; none at all for a line without a band."""
 
     @classmethod
-    def of(cls, name: str, x: Sequence[object], y: Sequence[object]) -> Series:
-        """The points that have both numbers, in order."""
-        pairs = zip(x, y, strict=True)
-        return cls(name, tuple((float(a), float(b)) for a, b in pairs if is_number(a) and is_number(b)))  # type: ignore[arg-type]
+    def of(cls, name: str, x: Sequence[object], y: Sequence[object], half_widths: Sequence[object] = ()) -> Series:
+        """The points that have both numbers, in order, with the half-widths of their intervals."""
+        kept = [n for n, pair in enumerate(zip(x, y, strict=True)) if all(map(is_number, pair))]
+        points = tuple((float(x[n]), float(y[n])) for n in kept)  # type: ignore[arg-type]
+        if not any(map(is_number, half_widths)):
+            return cls(name, points)
+        widths = (half_widths[n] for n in kept)
+        return cls(name, points, tuple(float(one) if is_number(one) else None for one in widths))  # type: ignore[arg-type]
 
     def thinned(self) -> Series:
         """At most `MOST_POINTS` points: each the mean of a stretch."""
@@ -48,7 +54,18 @@ class Series:
             return self
         edges = [total * n // MOST_POINTS for n in range(MOST_POINTS + 1)]
         stretches = [self.points[start:end] for start, end in pairwise(edges)]
-        return Series(self.name, tuple((_mean([x for x, _ in s]), _mean([y for _, y in s])) for s in stretches))
+        points = tuple((_mean([x for x, _ in s]), _mean([y for _, y in s])) for s in stretches)
+        if not self.half_widths:
+            return Series(self.name, points)
+        # The mean of intervals, not the interval of the mean: what one point of the stretch is uncertain by.
+        parts = [[one for one in self.half_widths[a:b] if one is not None] for a, b in pairwise(edges)]
+        return Series(self.name, points, tuple(_mean(part) if part else None for part in parts))
+
+    @property
+    def band(self) -> list[tuple[float, float, float]]:
+        """(x, low, high) of the points with an interval."""
+        pairs = zip(self.points, self.half_widths, strict=True) if self.half_widths else ()
+        return [(x, y - half, y + half) for (x, y), half in pairs if half is not None]
 
 
 def _mean(values: list[float]) -> float:
@@ -68,7 +85,8 @@ def line_chart(
         return None
     points = [point for one in drawn for point in one.points]
     x_axis = axis([x for x, _ in points], (_LEFT, WIDTH - _RIGHT), whole=whole_x)
-    y_axis = axis([y for _, y in points], (HEIGHT - _BOTTOM, _TOP))
+    ends = [end for one in drawn for _, low, high in one.band for end in (low, high)]
+    y_axis = axis([*(y for _, y in points), *ends], (HEIGHT - _BOTTOM, _TOP))
     parts = [_frame(x_axis, y_axis, x_name)]
     if marked_x is not None and x_axis.low <= marked_x <= x_axis.high:
         place = f"{x_axis.at(marked_x):.1f}"
@@ -103,12 +121,16 @@ def _frame(x_axis: Axis, y_axis: Axis, x_name: str) -> Markup:
 def _line(one: Series, place: int, x_axis: Axis, y_axis: Axis, x_name: str, digits: int) -> Markup:
     pixels = [(x_axis.at(x), y_axis.at(y)) for x, y in one.points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in pixels)
+    upper = [(x_axis.at(x), y_axis.at(high)) for x, _, high in one.band]
+    lower = [(x_axis.at(x), y_axis.at(low)) for x, low, _ in reversed(one.band)]
+    edge = "L".join(f"{x:.1f} {y:.1f}" for x, y in (*upper, *lower))
+    band = Markup('<path class="band" d="M{}Z"/>').format(edge) if len(upper) > 1 else ""
     radius = 2.4 if len(pixels) <= _ROOM_FOR_DOTS else 1
     dots = [
         _DOT.format(f"{px:.1f}", f"{py:.1f}", radius, f"{one.name}, {x_name} {number(x, digits)}: {number(y, 4)}")
         for (px, py), (x, y) in zip(pixels, one.points, strict=True)
     ]
-    return Markup('<g class="s{}"><path d="{}"/>{}</g>').format(place, path, Markup("").join(dots))
+    return Markup('<g class="s{}">{}<path d="{}"/>{}</g>').format(place, band, path, Markup("").join(dots))
 
 
 def legend(names: Sequence[str]) -> Markup:

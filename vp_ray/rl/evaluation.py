@@ -14,6 +14,7 @@ from PIL import Image
 from vp_ray.ids import seed_from
 from vp_ray.local_copies import to_write
 from vp_ray.maths.diversity import feature_variance
+from vp_ray.maths.intervals import clustered_standard_error
 from vp_ray.maths.steps import Steps
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.policy import DiffusionPolicy, draw_noise
@@ -121,7 +122,8 @@ class HeldOutCheck:
                         self.policy.save_adapter(path)
         aspects = self.held_out.source.aspects
         means = {f"held_out_{aspect}": float(scores[:, column].mean()) for column, aspect in enumerate(aspects)}
-        return {"held_out_score": score, **means, **diversity}
+        error = clustered_standard_error(scores @ self.weights, list(self.held_out.prompts))
+        return {"held_out_score": score, "held_out_standard_error": error, **means, **diversity}
 
     def _diversity(self, images: Pixels) -> dict[str, float]:
         """The variance of the features of all held-out images, of which these are this rank's."""

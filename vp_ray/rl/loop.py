@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vp_ray.maths.intervals import clustered_standard_error
 from vp_ray.models.policy import DiffusionPolicy
 from vp_ray.protocols import Collective, Engine, RewardSource, Scores
 from vp_ray.rl.config import RlSettings
@@ -87,6 +88,7 @@ def train(
             {
                 "reward_mean": float(mixed.reward.mean()),
                 "reward_std": float(mixed.reward.std()),
+                "reward_standard_error": clustered_standard_error(mixed.reward, owners_of(batches)),
                 **{
                     f"{aspect}_mean": float(mean)
                     for aspect, mean in zip(rewards.aspects, scores.mean(axis=0), strict=True)

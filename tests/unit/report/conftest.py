@@ -282,6 +282,7 @@ class MadeRun:
             row |= {"ratio_mean": 1.0, "clip_share_high": 0.02 * rise, "clip_share_low": 0.03 * rise, "kl": 0.4 * rise}
             row |= {"gradient_norm": 1 + self.rng.random(), "zero_variance_share": 0.0, "seconds_sampling": 1.4}
             row |= {"held_out_score": None, "seconds_reward_wait": 0.1, "seconds_update": 2.2, "reward_std": 0.4}
+            row["reward_standard_error"] = 0.04
             if epoch % 4 == 0:
                 row["held_out_score"] = 0.12 + 0.4 * rise
                 row |= {f"held_out_{aspect}": 0.2 * n + 0.25 * rise for n, aspect in enumerate(ASPECTS)}

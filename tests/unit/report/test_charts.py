@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -118,3 +119,16 @@ def test_shares_fill_the_bar_and_nothing_counted_is_no_bar() -> None:
     assert [bar.attrib["class"] for bar in bars] == ["won", "lost"]
     assert float(bars[1].attrib["x"]) == pytest.approx(0.75 * WIDTH)
     assert share_bar([("won", 0, "won")]) is None
+
+
+def test_a_band_runs_along_the_upper_ends_and_back_along_the_lower_ones() -> None:
+    series = Series.of("reward", [0, 1, 2], [1.0, 2.0, 3.0], [0.5, None, 1.0])
+    assert series.band == [(0.0, 0.5, 1.5), (2.0, 2.0, 4.0)]
+    drawn = line_chart([series], label="", x_name="epoch")
+    assert drawn is not None
+    (path,) = re.findall(r'class="band" d="M([^"]*)Z"', drawn)
+    corners = [tuple(map(float, corner.split())) for corner in path.split("L")]
+    assert [x for x, _ in corners] == [corners[0][0], corners[1][0], corners[1][0], corners[0][0]]
+    assert corners[0][1] < corners[3][1]
+    assert corners[1][1] < corners[2][1]
+    assert "band" not in str(line_chart([Series.of("a", [0, 1], [1, 2], [None, None])], label="", x_name=""))

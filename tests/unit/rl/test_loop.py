@@ -133,12 +133,13 @@ def test_a_finished_training_draws_nothing_more_and_keeps_two_checkpoints(tiny_p
 def test_every_row_of_an_epoch_has_every_figure(tiny_pipeline: Path, tmp_path: Path) -> None:
     figures = trained(tiny_pipeline, tmp_path)
     first, *epochs = rows_of(tmp_path)
-    assert set(first) == {"epoch", "update", "held_out_score", "held_out_brightness", "held_out_contrast"}
+    scored = {"held_out_score", "held_out_standard_error", "held_out_brightness", "held_out_contrast"}
+    assert set(first) == {"epoch", "update", *scored}
     for row in epochs:
         assert set(row) >= {
-            "epoch", "update", "reward_mean", "reward_std", "brightness_mean", "contrast_mean", "ratio_mean",
-            "clip_share_high", "clip_share_low", "kl", "gradient_norm", "zero_variance_share", "held_out_score",
-            "seconds_sampling", "seconds_reward_wait", "seconds_update",
+            "epoch", "update", "reward_mean", "reward_std", "reward_standard_error", "brightness_mean", "contrast_mean",
+            "ratio_mean", "clip_share_high", "clip_share_low", "kl", "gradient_norm", "zero_variance_share",
+            "held_out_score", "seconds_sampling", "seconds_reward_wait", "seconds_update",
         }  # fmt: skip
         assert row["reward_mean"] == pytest.approx(row["brightness_mean"], rel=1e-6)
         assert abs(row["ratio_mean"] - 1) < 0.1

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from markupsafe import Markup
 
 from vp_ray.records import ASPECTS
 from vp_ray.report.assets import Assets, Picture
-from vp_ray.report.formatting import sentence_case
+from vp_ray.report.formatting import is_number, sentence_case
 from vp_ray.report.line_chart import Series, legend, line_chart
 from vp_ray.report.reading import RunReader
 
 Rows = Sequence[Mapping[str, Any]]
+_NORMAL_95: Final = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,23 @@ class Wanted:
     title: str
     lines: tuple[tuple[str, str], ...]
     note: str = ""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """The column of the standard error of a line's column."""
 
 
 RL_CHARTS: Final = (
-    Wanted("Reward", (("reward_mean", "reward"),), "mean over an epoch's training images"),
-    Wanted("Held-out score", (("held_out_score", "held-out score"),), "held-out prompts, fixed seeds"),
+    Wanted(
+        "Reward",
+        (("reward_mean", "reward"),),
+        "mean over an epoch's training images, with its 95 % interval over prompts",
+        {"reward_mean": "reward_standard_error"},
+    ),
+    Wanted(
+        "Held-out score",
+        (("held_out_score", "held-out score"),),
+        "held-out prompts, fixed seeds, with its 95 % interval over prompts",
+        {"held_out_score": "held_out_standard_error"},
+    ),
     *(
         Wanted(
             sentence_case(aspect), ((f"{aspect}_mean", "training"), (f"held_out_{aspect}", "held out")), "by VP-Score"
@@ -82,7 +95,12 @@ def charts(rows: Rows, wanted: Sequence[Wanted], x_name: str, marked_x: float | 
     drawn = []
     for one in wanted:
         lines = [
-            Series.of(name, [row.get(x_name) for row in rows], [row.get(column) for row in rows])
+            Series.of(
+                name,
+                [row.get(x_name) for row in rows],
+                [row.get(column) for row in rows],
+                [_half_width(row.get(one.errors.get(column, ""))) for row in rows],
+            )
             for column, name in one.lines
         ]
         lines = [line for line in lines if line.points]
@@ -91,6 +109,11 @@ def charts(rows: Rows, wanted: Sequence[Wanted], x_name: str, marked_x: float | 
             names = [line.name for line in lines]
             drawn.append(Chart(one.title, one.note, svg, legend(names) if len(names) > 1 else None))
     return drawn
+
+
+def _half_width(standard_error: Any) -> float | None:
+    """Half of a 95 % interval by the normal distribution."""
+    return _NORMAL_95 * standard_error if is_number(standard_error) else None
 
 
 @dataclass(frozen=True, slots=True)
