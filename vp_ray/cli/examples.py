@@ -34,7 +34,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "submit": (
         "vp-ray submit jobs/visionprefer.yaml --cluster http://localhost:8265   # needs a cluster",
-        "vp-ray submit jobs/visionprefer.yaml --cluster http://localhost:8265 --until reward --no-wait   # the same",
+        "vp-ray submit jobs/visionprefer.yaml --cluster http://localhost:8265 --until reward --no-wait   # needs one",
     ),
     "status": (
         "vp-ray status runs/demo",
@@ -84,7 +84,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "vote": (
         "vp-ray vote runs/demo                        # until Ctrl-C",
         "vp-ray vote runs/demo --aspect aesthetic     # until Ctrl-C",
-        "vp-ray vote runs/demo --results --json",
+        "vp-ray vote runs/demo --results --json       # needs votes",
     ),
     "export": (
         "vp-ray export runs/demo --out dataset",

@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Loop
-
-pytestmark = pytest.mark.timeout(1000)
-
-NOTEBOOK = Path(__file__).parents[2] / "examples" / "look_at_a_run.ipynb"
+NOTEBOOK = Path(__file__).parents[3] / "examples" / "look_at_a_run.ipynb"
 
 
-def test_it_runs_on_a_small_run_from_the_top(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_on_a_small_run_from_the_top(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat", reason="needs nbclient and ipykernel")
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
     pytest.importorskip("ipykernel", reason="needs nbclient and ipykernel")
-    monkeypatch.setenv("VP_RAY_RUN", str(loop.path))
+    monkeypatch.setenv("VP_RAY_RUN", str(place / "runs" / "demo"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
