@@ -19,7 +19,7 @@ from vp_ray.shapeworld.scenes import all_scenes, prompt_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-PROMPTS, IMAGES = 12, 2
+PROMPTS, IMAGES = 20, 2
 
 
 @pytest.fixture(scope="module")

@@ -42,12 +42,12 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "scale": (
         "vp-ray scale jobs/visionprefer.yaml --prompts 10000000 --gpus 1000",
-        "vp-ray scale my.yaml --like trial.yaml --like larger.yaml --prompts 1000000 --gpus 64 --memory 128",
+        "vp-ray scale my.yaml --like trial.yaml --like larger.yaml --prompts 1000000 --gpus 64   # needs two runs",
     ),
     "tables": (
         "vp-ray tables jobs/tables.yaml --dry-run   # the runs and how far they are",
-        "vp-ray tables jobs/tables.yaml",
-        "vp-ray tables jobs/tables.yaml --layout    # of what is finished",
+        "vp-ray tables jobs/tables.yaml             # needs an hour",
+        "vp-ray tables jobs/tables.yaml --layout    # of what is finished; needs some",
     ),
     "prompts": (
         "vp-ray prompts jobs/demo.yaml",

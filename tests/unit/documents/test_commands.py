@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class Command:
     words: tuple[str, ...]
     said: str
     """The comment behind it."""
+    variables: tuple[str, ...] = ()
+    """Assignments before it, as `NAME=value`."""
 
     def __str__(self) -> str:
         return f"{self.page}: {' '.join(self.words)}"
@@ -60,9 +63,12 @@ def commands_of(page: Path) -> list[Command]:
             continue
         for line in block["text"].replace("\\\n", " ").splitlines():
             text, _, said = line.partition(" # ")
-            words = [word for word in shlex.split(text) if not re.fullmatch(r"[A-Z_]+=\S*", word)]
+            words = shlex.split(text)
+            variables = list(takewhile(lambda word: re.fullmatch(r"[A-Z_]+=\S*", word), words))
+            words = words[len(variables) :]
             if words and words[0] in PROGRAMS:
-                found.append(Command(str(page.relative_to(ROOT)), tuple(words), said.strip()))
+                place = str(page.relative_to(ROOT))
+                found.append(Command(place, tuple(words), said.strip(), tuple(variables)))
     return found
 
 
@@ -121,6 +127,8 @@ def test_the_commands_of_a_page_run_one_after_the_other(
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for command in (one for one in OURS if one.page == page):
         words, name = command.words, parsed(command.words)
+        for variable in command.variables:
+            monkeypatch.setenv(*variable.split("=", 1))
         if NEEDS.search(command.said):
             if name not in PLANNED or {"--table", "--retry", "--estimate"} & set(words):
                 continue
