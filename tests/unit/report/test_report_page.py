@@ -185,7 +185,7 @@ def test_a_stage_that_goes_on_shows_what_it_has(made_run: Callable[..., Any]) ->
 
 
 def test_settings_bound_what_is_shown(finished_run: RunFolder) -> None:
-    _, outline = _page(finished_run, title="A run & more", pairs=2, preferences=0, grids=0)
+    _, outline = _page(finished_run, title="A run & more", pairs=2, lineage=0, preferences=0, grids=0)
     assert len(list(outline.all("img"))) == 4
     assert "Run A run & more" in outline.text
 
