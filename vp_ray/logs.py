@@ -2,6 +2,8 @@
 
 RUN/logs/PROCESS-HOST-PID-START.jsonl    one file a process, appended to; object stores get parts `....0000.jsonl`
 
+Records with `extra={"told": True}` are what a command says on its console anyway: they stand in the files alone.
+
 Every process knows the `Origin` that it works for: the driver sets it for each stage, and hands it on to actors and
 ranks with their work, so that logs and metrics of all of them carry the same labels.
 """
@@ -118,6 +120,7 @@ def _begin(whom: Origin, process: str) -> None:
     else:
         stream.setLevel(logging.WARNING)
         stream.setFormatter(_PlainFormatter("%(message)s"))
+        stream.addFilter(lambda record: not getattr(record, "told", False))
     _handlers.append(stream)
     for handler in _handlers:
         logger.addHandler(handler)

@@ -131,7 +131,7 @@ def _logged(stage: str) -> Iterator[None]:
             yield
         except BaseException as error:
             if isinstance(error, VpRayError):
-                _LOG.error("the stage stops: %s", error)
+                _LOG.error("the stage stops: %s", error, extra={"told": True})
             else:
                 _LOG.exception("the stage stops")
             raise
