@@ -20,7 +20,8 @@ def settings(backbone: str) -> RewardSettings:
         micro_batches=2,
         validate_every=3,
         validation_share=0.25,
-        optimizer=OptimizerSettings(learning_rate=1e-3),
+        # Adam divides by the size of gradients: an epsilon above rounding keeps the smallest from being a step.
+        optimizer=OptimizerSettings(learning_rate=1e-3, epsilon=1e-5),
         workers=WorkerSettings(num_workers=2),
     )
 

@@ -82,7 +82,7 @@ def test_own_pairs_become_a_scorer_with_one_column(told: dict[str, Any], place: 
     assert trained.accuracy[OVERALL]["pairs"] > 0
     assert set(told["rows"][0]) == {OVERALL}
     same = score([Image.open(place / "pictures/0.png")], ["a large red circle"], trained.checkpoint)
-    assert same[0] == pytest.approx(told["rows"][0])
+    assert same[0] == pytest.approx(told["rows"][0], abs=1e-5)  # alone, where it was in a batch
 
 
 def test_the_tuned_pipeline_draws_and_its_adapter_is_there(told: dict[str, Any], place: Path) -> None:

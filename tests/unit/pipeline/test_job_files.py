@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from vp_ray.config import read_yaml
 from vp_ray.errors import SettingsError
 from vp_ray.pipeline.running import chosen_stages
 from vp_ray.pipeline.settings import load_job
+from vp_ray.tables.config import TablesSettings
 
-JOBS = sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml"))
+FILES = sorted((Path(__file__).parents[3] / "jobs").glob("*.yaml"))
+TABLES = [path for path in FILES if path.stem == "tables"]
+JOBS = [path for path in FILES if path not in TABLES]
 
 
 def variables_of(path: Path) -> set[str]:
@@ -32,6 +36,14 @@ def test_a_job_file_loads_without_its_variables(path: Path, monkeypatch: pytest.
 def test_runs_go_where_the_environment_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VP_RAY_RUNS", "s3://bucket/runs")
     assert load_job(path).run == f"s3://bucket/runs/{path.stem}"
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_a_file_of_tables_loads_and_its_folder_goes_where_the_environment_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VP_RAY_RUNS", "s3://bucket/runs")
+    assert TablesSettings.load(read_yaml(path), str(path)).folder == f"s3://bucket/runs/{path.stem}"
 
 
 def test_assignments_come_after_the_file() -> None:
