@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from itertools import chain, pairwise
 from pathlib import Path
@@ -61,6 +62,23 @@ def kill_gate() -> None:
     ray.kill(ray.get_actor(ACTOR, NAMESPACE), no_restart=False)
 
 
+def process_of_gate() -> int | None:
+    """The number of the gate's process; None while there is none."""
+    try:
+        number: int = ray.get(ray.get_actor(ACTOR, NAMESPACE).__ray_call__.remote(lambda gate: os.getpid()), timeout=60)
+    except ray.exceptions.RayActorError:
+        return None
+    return number
+
+
+def replace_gate() -> None:
+    """Kills the gate and waits for the one that is started in its place."""
+    before = process_of_gate()
+    kill_gate()
+    while process_of_gate() in (before, None):
+        time.sleep(0.05)
+
+
 async def reserve(limiter: ClusterLimiter, cost: float, count: int = 1) -> list[Grant]:
     return await limiter.reserve("judge", [Wanted(10, cost)] * count)
 
@@ -100,7 +118,7 @@ def test_a_gate_that_dies_learns_from_its_callers_what_is_under_way_and_what_the
         first, second = asyncio.run(granted(one, 0.25, 2))
         assert all((first.lease, second.lease))
         asyncio.run(other.settle("judge", Settled(0, stated_requests=6000, answered=True)))
-        kill_gate()
+        replace_gate()
         assert asyncio.run(one.reserve("judge", [])) == []
         third, fourth = asyncio.run(granted(other, 0.0, 2))
         assert third.lease

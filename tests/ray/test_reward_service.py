@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -223,26 +221,19 @@ def test_a_configuration_file_names_models_and_settings() -> None:
         application({"checkpoint": "/a", "max_replica": 3})
 
 
-def test_what_a_killed_driver_served_is_deleted_by_the_next_and_what_others_serve_is_not(
-    url: str, models: dict[str, tuple[str, VPScore]]
-) -> None:
-    ours = app_name()
-    program = (
-        "import sys, time, ray; from vp_ray.reward.config import ServiceSettings\n"
-        "from vp_ray.reward.running import running_service\n"
-        "ray.init(address=sys.argv[1])\n"
-        "with running_service(sys.argv[2], ServiceSettings()): print('served', flush=True), time.sleep(600)"
-    )
-    words = [sys.executable, "-c", program, ray.get_runtime_context().gcs_address, models["ours"][0]]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout is not None
-        assert any(line.strip() == "served" for line in driver.stdout)
-        remove_orphans()
-        assert len(serve.status().applications) == 2
-        driver.kill()
+def test_what_a_driver_that_is_gone_served_is_deleted_and_what_others_serve_is_not(url: str) -> None:
+    @serve.deployment(ray_actor_options={"num_cpus": 0})
+    class Left:
+        def __call__(self) -> str:
+            return "still here"
+
+    ours, gone, another = app_name(), "vp-score-7f000000-00000000", "of-somebody-else"
+    for name in (gone, another):
+        serve.run(Left.bind(), name=name, route_prefix=None)
+    remove_orphans()
     end = time.monotonic() + 60
-    while len(serve.status().applications) > 1:
+    while gone in serve.status().applications:
         assert time.monotonic() < end, "the application is still there"
-        remove_orphans()
         time.sleep(0.2)
-    assert app_name() == ours
+    assert set(serve.status().applications) == {ours, another}
+    serve.delete(another)
