@@ -5,6 +5,7 @@ Letters of shapes: B rows (an image and its prompt), T tokens, W features.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """A vision and a text network, and how their outputs become features of an image and its prompt."""
 
     fills_prompts: ClassVar[bool] = False
@@ -26,25 +27,25 @@ class Backbone(nn.Module):
         super().__init__()
         self.vision, self.text = vision, text
 
+    @abstractmethod
     def see(self, pixels: Tensor) -> Tensor:
         """What the rest needs to know of (B, 3, side, side) pixel values; independent of the prompts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, seen: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, W) features of what was seen and of (B, T) tokens with their mask."""
-        raise NotImplementedError
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, W) features; each image is encoded once."""
         return self.read(self.see(pixels), input_ids, attention_mask)
 
+    @abstractmethod
     def embeddings(self) -> list[nn.Module]:
         """What comes before the first layer of both networks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layers(self) -> tuple[nn.ModuleList, nn.ModuleList]:
         """The layers of the vision and of the text network, lowest first."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
