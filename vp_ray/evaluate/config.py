@@ -103,6 +103,12 @@ class EvaluateSettings(Settings):
         changes |= wanted.model_dump(include={"seed", "prompts"}, exclude_none=True)
         return self.model_copy(update=changes | ({} if self.judge_conditions else {"judges": ()}))
 
+    def pairs_of(self, prompts: int) -> tuple[int, int]:
+        """Pairs of images that so many prompts give, under every condition, and how many of them the judges see."""
+        drawn = [min(prompts, way.prompts or prompts) for way in (self, *map(self.condition, self.conditions))]
+        judged = drawn if self.judge_conditions else drawn[:1]
+        return sum(drawn) * self.images_per_prompt, sum(judged) * self.images_per_prompt
+
     @field_validator("conditions")
     @classmethod
     def _conditions_name_folders(cls, value: dict[str, ConditionSettings]) -> dict[str, ConditionSettings]:

@@ -59,8 +59,7 @@ def costs_of(job: JobSettings, known_prompts: int | None = None) -> list[StageCo
     training = told.training_gpu_usd_per_hour
     training = told.gpu_usd_per_hour if training is None else training
     if job.reward is not None:
-        share = job.reward.train_share * job.reward.epochs * (1 + (job.reward.folds or 0) + len(job.reward.variants))
-        groups = prompts * share
+        groups = prompts * (job.reward.train_share * job.reward.epochs * job.reward.trainings)
         workers = job.reward.workers
         costs.append(
             _trained("reward", f"{groups:,.0f} groups", groups, told.groups_per_second, workers.num_workers,
@@ -172,7 +171,7 @@ def _trained(
 
 
 def _evaluate(job: JobSettings, settings: EvaluateSettings, told: EstimateSettings, prompts: int) -> StageCost:
-    pairs = min(prompts, settings.prompts or prompts) * settings.images_per_prompt
+    pairs, seen = settings.pairs_of(prompts)
     pools = job.generate.generators if job.generate is not None else ()
     speeds = [pool.images_per_second for pool in pools if pool.source == settings.base.source]
     speed = speeds[0] if speeds else None
@@ -181,11 +180,11 @@ def _evaluate(job: JobSettings, settings: EvaluateSettings, told: EstimateSettin
     size = (settings.base.height or _USUAL_SIDE, settings.base.width or _USUAL_SIDE)
     rubric = Rubric.load(settings.rubric)
     sights = [(("0", "1"), Asked("listwise", rubric.aspects))]
-    asked = [_asked(judge, rubric, pairs * settings.orders, sights, told, [size]) for judge in settings.judges]
+    asked = [_asked(judge, rubric, seen * settings.orders, sights, told, [size]) for judge in settings.judges]
     judged = None if any(one[0] is None for one in asked) else max((one[0] or 0.0 for one in asked), default=0.0)
     return StageCost(
         "evaluate",
-        f"{2 * pairs:,} images, {pairs * settings.orders * len(settings.judges):,} requests",
+        f"{2 * pairs:,} images, {seen * settings.orders * len(settings.judges):,} requests",
         None if hours is None or judged is None else hours + judged,
         gpu_hours,
         _times(gpu_hours, told.gpu_usd_per_hour),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import comb
 from typing import Final
 
 from vp_ray.annotate.config import AnnotateSettings
+from vp_ray.annotate.planning import asked_of, shown_orders
 from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.judging.config import ModelSettings
+from vp_ray.judging.rubric import Rubric
 from vp_ray.pipeline.settings import JobSettings
 from vp_ray.pipeline.stages import STAGE_NAMES
 from vp_ray.records import ASPECTS, OVERALL
@@ -90,8 +91,7 @@ def work_of(job: JobSettings, prompts: Mapping[str, int], gpus: int | None = Non
         rows = drawn * pairs * len((*ASPECTS, OVERALL))
         works.append(Work("preferences", "pairs", rows, rows, rows))
     if job.reward is not None and each:
-        trainings = 1 + (job.reward.folds or 0) + len(job.reward.variants)
-        groups = drawn * job.reward.train_share * job.reward.epochs * trainings
+        groups = drawn * job.reward.train_share * job.reward.epochs * job.reward.trainings
         works.append(Work("reward", "groups", groups, groups / job.reward.workers.num_workers, 0))
     if job.rl is not None:
         passes = _passes(job.rl)
@@ -105,19 +105,9 @@ def work_of(job: JobSettings, prompts: Mapping[str, int], gpus: int | None = Non
 
 def requests_of_a_prompt(settings: AnnotateSettings, images: int) -> int:
     """Requests of all annotators about one prompt of so many images."""
-    groups = -(-images // settings.group_size)
-    sights = {
-        "listwise": groups * settings.orders,
-        "pointwise": images,
-        "pairwise": sum(comb(size, 2) for size in _even(images, groups)) * settings.orders,
-    }[settings.mode]
-    asked = len(ASPECTS) if settings.ask == "each" else 1
-    return sights * asked * settings.samples * len(settings.annotators)
-
-
-def _even(images: int, groups: int) -> list[int]:
-    edges = [images * place // groups for place in range(groups + 1)]
-    return [end - start for start, end in pairwise(edges)]
+    orders = shown_orders("prompt", [str(place) for place in range(images)], settings)
+    asked = asked_of(settings, Rubric.load(settings.rubric, settings.mode))
+    return len(orders) * len(asked) * settings.samples * len(settings.annotators)
 
 
 def _passes(settings: RlSettings) -> float:
@@ -131,8 +121,8 @@ def _passes(settings: RlSettings) -> float:
 
 def _evaluation(settings: EvaluateSettings, prompts: Mapping[str, int], gpus: int | None) -> Work:
     available = sum(prompts.get(split, 0) for split in settings.splits)
-    pairs = min(available, settings.prompts or available) * settings.images_per_prompt
-    pace = max((_paced(judge, pairs * settings.orders) for judge in settings.judges), default=0.0)
+    pairs, judged = settings.pairs_of(available)
+    pace = max((_paced(judge, judged * settings.orders) for judge in settings.judges), default=0.0)
     at_once = _at_once(settings.pool.max_actors, settings.pool.gpus_per_actor, gpus)
     return Work("evaluate", "images", 2 * pairs, 2 * pairs / at_once, 2 * pairs, pace)
 

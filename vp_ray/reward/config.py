@@ -153,6 +153,11 @@ class RewardSettings(Settings):
             raise ValueError("ema_decay needs whole weights on each rank; set workers.zero_stage to 2 or less")
         return self
 
+    @property
+    def trainings(self) -> int:
+        """How many trainings the stage makes: its own, one for each fold, and one for each variant."""
+        return 1 + (self.folds or 0) + len(self.variants)
+
     def variant(self, name: str) -> RewardSettings:
         """The settings of one variant."""
         changes = {key: value for key, value in self.variants[name].model_dump().items() if value is not None}

@@ -104,7 +104,7 @@ def _variants(settings: RewardSettings, run: RunFolder) -> dict[str, _Training]:
     found = {}
     for name in settings.variants:
         varied, folder = settings.variant(name), (run.stage("reward") / "variants" / name).make()
-        found[name] = _Training(varied, folder, new_model(varied, run)[1], name)
+        found[name] = _Training(varied, folder, training_data(varied, run), name)
     return found
 
 
@@ -131,10 +131,21 @@ def _variant_row(name: str, settings: RewardSettings, data: RewardData, state: T
     }
 
 
+def _source(settings: RewardSettings, run: RunFolder) -> RunFolder:
+    """The run whose preferences are learnt from."""
+    return run if settings.preferences is None else RunFolder.at(settings.preferences)
+
+
+def training_data(settings: RewardSettings, run: RunFolder) -> RewardData:
+    """What is learnt from; its images are fitted to the backbone."""
+    return read_data(
+        _source(settings, run), backbone_preparation(settings.backbone, settings.revision), settings.aspects
+    )
+
+
 def new_model(settings: RewardSettings, run: RunFolder) -> tuple[VPScore, RewardData]:
-    """The VP-Score before training, and the data, for which the images are fitted to its backbone."""
-    source = run if settings.preferences is None else RunFolder.at(settings.preferences)
-    data = read_data(source, backbone_preparation(settings.backbone, settings.revision), settings.aspects)
+    """The VP-Score before training, and its data."""
+    data = training_data(settings, run)
     model = VPScore.from_backbone(
         settings.backbone,
         revision=settings.revision,
@@ -207,12 +218,13 @@ def _cross_validate(settings: RewardSettings, run: RunFolder, model: VPScore, da
         tables.append(folder.read_table(SCORES_FILE))
     scores = pa.concat_tables(tables)
     run.stage("reward").write_table("cross_validation.parquet", scores)
-    preferences = run.stage("preferences").read_table("preferences.parquet")
+    learnt = _source(settings, run)
+    preferences = learnt.stage("preferences").read_table("preferences.parquet")
     # People and floors are compared on what was annotated, whatever else the model learns from.
     preferences = preferences.filter(pc.equal(preferences["source"], ANNOTATED))
-    images = run.source("generate").read_table("images", columns=["image_id", "image"])
-    source = run.source("annotate")
-    rankings = source.read_table("rankings.parquet") if source.exists("rankings.parquet") else None
+    images = learnt.source("generate").read_table("images", columns=["image_id", "image"])
+    annotations = learnt.source("annotate")
+    rankings = annotations.read_table("rankings.parquet") if annotations.exists("rankings.parquet") else None
     return accuracies(scores, preferences, images, rankings)
 
 
