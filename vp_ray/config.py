@@ -90,8 +90,10 @@ def _inner_models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    sentences = []
-    for item in error.errors():
+    sentences, found = [], error.errors()
+    for item in found:
+        if item["type"] == "too_short" and any(_inside(other["loc"], item["loc"]) for other in found):
+            continue  # only because what is in it is not valid, which is said
         *parents, last = item["loc"] or ("",)
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
@@ -102,6 +104,10 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
             message = item["msg"].removeprefix("Value error, ")
             sentences.append(f"'{key}': {message} (got {item['input']!r})" if key else message)
     return "; ".join(sentences)
+
+
+def _inside(location: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from pydantic import Field
 
 from vp_ray.config import Settings, difference, override, read_yaml
 from vp_ray.errors import SettingsError
@@ -23,6 +24,17 @@ class Outer(Settings):
 def test_a_misspelt_key_is_refused_by_name_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match=r"job\.yaml: there is no key 'inner\.epoch' \(did you mean 'epochs'\?\)"):
         Outer.load({"inner": {"epoch": 3}}, "job.yaml")
+
+
+def test_a_list_that_lacks_only_what_is_refused_is_not_called_too_short() -> None:
+    class Full(Settings):
+        many: tuple[Inner, ...] = Field(min_length=1)
+
+    with pytest.raises(SettingsError) as refused:
+        Full.load({"many": [{"thread": 1}]})
+    assert "at least" not in str(refused.value)
+    with pytest.raises(SettingsError, match="'many': Tuple should have at least 1 item"):
+        Full.load({"many": []})
 
 
 def test_a_misspelt_key_inside_a_list_is_named_with_its_place() -> None:

@@ -13,26 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from vp_ray.cli import main
 from vp_ray.cli.exit_codes import DEFECT, DONE, PARTLY, REFUSED
 from vp_ray.pipeline import running
 
 ROOT = Path(__file__).parents[3]
 
 Said = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """Runs the command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from tests.small_runs import png
-from vp_ray.cli import main
 from vp_ray.models.reward import VPScore
 
 REPOSITORY = Path(__file__).parents[3]
@@ -27,19 +26,6 @@ COMMANDS = (
 )
 PROMPTS = ("--set", "prompts.sources.0.counts={train: 30, held_out: 12}")
 PLAN_CPU_SECONDS = 1.5
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
