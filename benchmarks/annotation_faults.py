@@ -16,7 +16,6 @@ from typing import Any
 
 from judged import pictures, stats
 from runs import print_figure
-
 from vp_ray.judging.config import AnnotatorSettings
 from vp_ray.judging.engine import Judge
 from vp_ray.judging.gate import Gate, LocalLimiter

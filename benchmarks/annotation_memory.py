@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 import ray
+
 from judged import pictures, small_run, stats
 from runs import print_figure
-
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.job import run
 from vp_ray.shapeworld.config import JudgeSettings

@@ -19,10 +19,10 @@ from typing import Any
 
 import openai
 import ray
-from judged import SECONDS, SERVERS, pictures, share, small_run, watched
 from ray.data.llm import HttpRequestProcessorConfig, build_processor
-from runs import print_figure
 
+from judged import SECONDS, SERVERS, pictures, share, small_run, watched
+from runs import print_figure
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.job import run
 from vp_ray.judging.config import AnnotatorSettings

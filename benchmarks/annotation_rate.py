@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from judged import SECONDS, SERVERS, pictures, refused_at, share, small_run, stats, watched
 from ray.cluster_utils import Cluster
-from runs import print_figure
 
+from judged import SECONDS, SERVERS, pictures, refused_at, share, small_run, stats, watched
+from runs import print_figure
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.annotate.job import run
 from vp_ray.shapeworld.config import JudgeSettings

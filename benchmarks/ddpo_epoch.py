@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+
 from parts.plain_ddpo import PlainDdpo, PlainSettings, Seconds, Work
 from runs import print_figure
-
 from vp_ray.distributed.collectives import SingleProcess, TorchCollective
 from vp_ray.distributed.engines import DeepSpeedEngine, TorchEngine
 from vp_ray.models.policy import DiffusionPolicy, draw_noise

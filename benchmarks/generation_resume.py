@@ -16,7 +16,6 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from runs import ROOT, print_figure
-
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.shards import run_shards

@@ -11,8 +11,8 @@ from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
-from runs import print_figure
 
+from runs import print_figure
 from vp_ray.distributed.config import PoolSettings
 from vp_ray.distributed.shards import run_shards
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from runs import print_figure
 
+from runs import print_figure
 from vp_ray.models.config import GeneratorSettings
 from vp_ray.models.generators import TextToImage
 from vp_ray.models.sampler import ImageRequest

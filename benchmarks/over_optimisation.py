@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from parts.tuning import prompts_of, tune
 from runs import print_figure
-
 from vp_ray.models.image_features import ImageFeatures
 from vp_ray.models.reward import VPScore
 from vp_ray.models.rewards import JoinedRewards, LocalRewards

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from parts.tuning import pictures, prompts_of, tune
 from runs import print_figure
-
 from vp_ray.models.personal import Choices, PersonalScore, accuracy, features_of, learn_tastes
 from vp_ray.models.reward import VPScore
 from vp_ray.models.rewards import JoinedRewards, LocalRewards

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from runs import print_figure
 from scipy.special import ndtr
 
+from runs import print_figure
 from vp_ray.ids import content_id, uniform_from
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.preferences.pairing import make_preferences

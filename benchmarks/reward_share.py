@@ -13,8 +13,8 @@ import numpy as np
 import ray
 import torch
 from ray import serve
-from runs import print_figure
 
+from runs import print_figure
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.config import RaySettings

@@ -24,11 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from runs import print_figure
 from torch import Tensor
 from torch.nn import functional
 from transformers import BlipConfig
 
+from runs import print_figure
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.config import OptimizerSettings
 from vp_ray.distributed.engines import TorchEngine

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from PIL import Image
+
 from parts.plain_ddpo import PlainDdpo, PlainSettings, Work
 from parts.tuning import prompts_of
-from PIL import Image
 from runs import print_figure
-
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine
 from vp_ray.ids import seed_from

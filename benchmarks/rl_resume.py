@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import torch
-from runs import print_figure
 from safetensors.torch import load_file
 
+from runs import print_figure
 from vp_ray.checkpoints import newest_checkpoint
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ddpo_epoch import ROUNDS, Local, Ours
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from runs import print_figure
 
+from ddpo_epoch import ROUNDS, Local, Ours
+from runs import print_figure
 from vp_ray.distributed.collectives import TorchCollective
 from vp_ray.distributed.engines import DeepSpeedEngine
 from vp_ray.models.policy import DiffusionPolicy

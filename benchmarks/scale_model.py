@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from runs import ROOT, print_figure, run_job
-
 from vp_ray.pipeline.scale import forecast, speeds_of
 from vp_ray.pipeline.scale_report import trial_of
 from vp_ray.pipeline.settings import JobSettings, load_job

@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+
 from reward_models import PROMPTS, scorer
 from runs import print_figure
 

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from runs import print_figure, run_job
 
+from runs import print_figure, run_job
 from vp_ray.maths.intervals import clustered_mean
 from vp_ray.models.image_shards import decode_image
 from vp_ray.models.reward import VPScore

@@ -27,9 +27,9 @@ import numpy as np
 import ray
 import torch
 from PIL import Image
+
 from reward_models import PROMPTS, scorer
 from runs import print_figure
-
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.rewards import ServeRewards

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
 from parts.synthetic_run import IMAGES_A_PROMPT, texts, write_prompt_file, write_rated_run
 from runs import print_figure
-
 from vp_ray.ids import content_id
 from vp_ray.records import ASPECTS, IMAGES
 from vp_ray.storage import Folder, RunFolder

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageFilter
+
 from runs import ROOT, print_figure
 
 sys.path.insert(0, str(ROOT))

@@ -19,8 +19,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2]), 
 
 import torch
 from architectures import ARCHITECTURES, build
-from runs import print_figure
 
+from runs import print_figure
 from vp_ray.models.loading import family_of
 from vp_ray.models.sampler import ImageRequest, denoise
 

@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import numpy as np
 import torch
+
 from reward_training import SETTINGS, ImageRewardScheme, Shape, new_data, new_model, run, tell
 from runs import print_figure
-
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine
 from vp_ray.models.reward import VPScore

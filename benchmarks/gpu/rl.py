@@ -19,8 +19,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2]), 
 import numpy as np
 import torch
 from architectures import build
-from runs import print_figure
 
+from runs import print_figure
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine
 from vp_ray.models.policy import DiffusionPolicy

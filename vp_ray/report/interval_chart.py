@@ -18,7 +18,7 @@ _ROW: Final = 26
 def interval_axis(values: Sequence[float | None], zero: float = 0.0) -> Axis:
     """An axis that holds all numbers among the values, and `zero`."""
     numbers = [value for value in values if value is not None and is_number(value)]
-    return axis([zero, *numbers], (_PAD, WIDTH - _PAD), count=5)
+    return axis([zero, *numbers], (_PAD, WIDTH - _PAD))
 
 
 def interval_row(mean: float, low: float | None, high: float | None, scale: Axis, zero: float = 0.0) -> Markup:
