@@ -79,11 +79,6 @@ def choose(
     return Choice(named, rows, by_aspect, *_recommend(rows, tolerance))
 
 
-def figures_of(choice: Choice) -> dict[str, Any]:
-    """The comparison as JSON values."""
-    return asdict(choice)
-
-
 def opinions_of(judgements: pa.Table) -> dict[str, Differences]:
     """By annotator its mean opinion of every two images of a prompt, overall where it judged all four aspects."""
     levels: dict[str, dict[tuple[str, str], dict[str, list[int]]]] = defaultdict(lambda: defaultdict(dict))

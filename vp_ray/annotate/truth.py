@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vp_ray.annotate.choice import Differences, PairKey, choose, figures_of, opinions_of
+from vp_ray.annotate.choice import Differences, PairKey, choose, opinions_of
 from vp_ray.annotate.config import AnnotateSettings
 from vp_ray.errors import InputError
 from vp_ray.records import OVERALL
@@ -48,7 +49,7 @@ def choice_figures(
             "annotate.choice",
         )
     bias, flips = figures.get("slot_bias", {}), figures.get("orders_by_annotator", {})
-    return {"choice": figures_of(choose(rated(judgements, settings), truth, named, wanted.tolerance, bias, flips))}
+    return {"choice": asdict(choose(rated(judgements, settings), truth, named, wanted.tolerance, bias, flips))}
 
 
 def people_of(rankings: pa.Table | None, comparisons: pa.Table | None) -> Differences:

@@ -10,6 +10,7 @@ from vp_ray.api.inputs import image_table, plain_value, png, read_text, table, t
 from vp_ray.api.results import Judged, TrainedReward, Tuned
 from vp_ray.errors import InputError
 from vp_ray.pipeline.settings import JobSettings
+from vp_ray.records import OVERALL
 from vp_ray.storage import RunFolder
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def score(
     for one in score_rows(loaded, rows, batch_rows=32):
         if one.status != ScoreStatus.SCORED or one.overall is None:
             raise InputError(one.reason, "Mend it or leave it out.", one.row.place)
-        found.append({**dict(zip(loaded.aspects, one.scores, strict=True)), "overall": one.overall})
+        found.append({**dict(zip(loaded.aspects, one.scores, strict=True)), OVERALL: one.overall})
     return found
 
 

@@ -16,7 +16,7 @@ from vp_ray.errors import InputError
 from vp_ray.maths.one_rater import Vote, votes_of_comparisons, votes_of_rankings
 from vp_ray.models.picture_scorer import PictureScorer
 from vp_ray.models.rewards import check_scores
-from vp_ray.records import ANNOTATED, ImageStatus
+from vp_ray.records import ANNOTATED, OVERALL, ImageStatus
 from vp_ray.storage import RunFolder
 
 _READ_AT_ONCE: Final = 32
@@ -74,7 +74,7 @@ def read_test_set(name: str, place: str, aspect: str) -> TestSet:
 def _votes(run: RunFolder, aspect: str) -> tuple[Vote, ...]:
     source = run.stage("import")
     found: list[Vote] = []
-    if source.exists("rankings.parquet") and aspect == "overall":
+    if source.exists("rankings.parquet") and aspect == OVERALL:
         found += votes_of_rankings(source.read_table("rankings.parquet").to_pylist())
     if source.exists("comparisons.parquet"):
         found += votes_of_comparisons(source.read_table("comparisons.parquet").to_pylist(), aspect)

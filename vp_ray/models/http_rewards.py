@@ -20,6 +20,7 @@ from vp_ray.errors import InputError, RewardError
 from vp_ray.models.reward_inputs import check_batch
 from vp_ray.models.rewards import check_scores
 from vp_ray.protocols import Pixels, Scores
+from vp_ray.records import OVERALL
 
 _WAIT_SECONDS: Final = (0.2, 1.0, 3.0)
 """Between two attempts: a process that died is replaced within seconds."""
@@ -58,7 +59,7 @@ class HttpRewards:
         self._model = model or next(iter(models))
         if self._model not in models:
             raise RewardError(f"{address} has no model '{model}'", f"It has: {', '.join(models)}.")
-        self._aspects = tuple(name for name in models[self._model] if name != "overall")
+        self._aspects = tuple(name for name in models[self._model] if name != OVERALL)
 
     @property
     def aspects(self) -> tuple[str, ...]:

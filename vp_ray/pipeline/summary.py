@@ -17,6 +17,7 @@ from vp_ray.pipeline.costing import StageCost, costs_of, total_of
 from vp_ray.pipeline.outcome import print_choice, print_outcome
 from vp_ray.pipeline.running import Finished, chosen_stages, recorded_settings
 from vp_ray.pipeline.settings import JobSettings
+from vp_ray.records import OVERALL
 from vp_ray.storage import STARTED, Manifest, RunFolder
 
 _FOUR_IN_FIVE: Final = 2.8016
@@ -240,7 +241,7 @@ def _notes(name: str, manifest: Manifest) -> Iterator[str]:
         if ratio is not None and abs(ratio - 1.0) > ALARM_SHARE:
             yield f"{annotator} bills {ratio:.2f} times the tokens that were estimated: set its image_tokens"
     if name == "reward" and figures.get("accuracy"):
-        overall = figures["accuracy"].get("overall")
+        overall = figures["accuracy"].get(OVERALL)
         if overall:
             yield f"pair accuracy {overall['accuracy']:.3f}{_interval(overall)}"
     if name == "rl" and figures.get("reward_last") is not None:
