@@ -92,7 +92,7 @@ def median(runs: list[dict[str, Any]], key: str) -> float:
 
 parser = argparse.ArgumentParser(description="Throughput under faults over fault-free throughput.")
 parser.add_argument("--rounds", type=int, default=5)
-parser.add_argument("--rows", type=int, default=6000, help="rows of each run")
+parser.add_argument("--rows", type=int, default=12000, help="rows of each run")
 parser.add_argument("--rate", type=int, default=7200, help="requests a minute that the judge lets in")
 chosen = parser.parse_args()
 

@@ -27,8 +27,8 @@ from vp_ray.shapeworld.judge_server import running_judge
 
 GUESSES = (0.5, 1.0, 2.0)
 RATES = {"600": (600, 0), "3000": (3000, 0), "tokens": (0, 1_000_000)}
-TOGETHER = {"600": 6, "tokens": 6, "3000": 2}
-"""How many settings are run at once: 100 requests a second at most."""
+TOGETHER = {"600": 3, "tokens": 6, "3000": 1}
+"""How many settings are run at once: 50 requests a second at most."""
 REPLY_TOKENS = 1500
 
 

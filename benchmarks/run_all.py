@@ -1,4 +1,7 @@
-"""Runs the scripts of this folder, all or those named, and writes their figures into `docs/benchmarks.md`."""
+"""Runs the scripts of this folder, all or those named, and writes their figures into `docs/benchmarks.md`.
+
+What follows `--` is passed to each: `python benchmarks/run_all.py rl_gain -- --minutes 8`.
+"""
 
 import datetime
 import json
@@ -22,26 +25,30 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def kept(document: Path, chosen: list[Path]) -> dict[str, list[str]]:
-    """The rows of scripts that are not run now, by script."""
-    rows: dict[str, list[str]] = {path.name: [] for path in SCRIPTS if path not in chosen}
+def kept(document: Path, script: Path) -> dict[str, list[str]]:
+    """The rows of all other scripts, by script."""
+    rows: dict[str, list[str]] = {path.name: [] for path in SCRIPTS if path != script}
     for line in document.read_text().splitlines() if document.is_file() else ():
         for name, found in rows.items():
-            if line.startswith(f"| `python benchmarks/{name}`"):
+            if line.startswith(f"| `python benchmarks/{name}"):
                 found.append(line)
     return rows
 
 
-chosen = [path for path in SCRIPTS if not sys.argv[1:] or path.stem in sys.argv[1:]]
+words = sys.argv[1:]
+names, arguments = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+chosen = [path for path in SCRIPTS if not names or path.stem in names]
 document = HERE.parent / "docs" / "benchmarks.md"
-rows = kept(document, chosen)
 made = f"{datetime.date.today().isoformat()}, {processor()}, {os.cpu_count()} cores"
 for script in chosen:
     print(f"== {script.name}", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=False)
+    command = f"`{' '.join(['python', f'benchmarks/{script.name}', *arguments])}`"
+    done = subprocess.run([sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    # Read again, since another of these commands may have written meanwhile.
+    rows = kept(document, script)
     rows[script.name] = []
     if done.returncode:
-        failed = f"| `python benchmarks/{script.name}` | failed with exit code {done.returncode} | | | | {made} |"
+        failed = f"| {command} | failed with exit code {done.returncode} | | | | {made} |"
         rows[script.name].append(failed)
     for line in done.stdout.splitlines():
         if line.startswith("{"):
@@ -49,7 +56,7 @@ for script in chosen:
             row = json.loads(line)
             extra = {key: value for key, value in row.items() if key not in ("name", "value", "unit", "baseline")}
             value = ", ".join([str(row["value"]), *(f"{key} {number}" for key, number in extra.items())])
-            cells = (f"`python benchmarks/{script.name}`", row["name"], value, row["unit"], row["baseline"], made)
+            cells = (command, row["name"], value, row["unit"], row["baseline"], made)
             rows[script.name].append(f"| {' | '.join(cells)} |")
     head = [
         "# Benchmarks",
