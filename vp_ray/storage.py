@@ -201,20 +201,30 @@ class Folder:
 
     def read_table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One Parquet file, or all `*.parquet` of the folder `name` in the order of their names; `.` is this folder."""
+        target = self if name == "." else self / name
+        filesystem, _ = target.filesystem()
+        chosen = list(columns) if columns is not None else None
+        with explained(target.uri):
+            return pa.concat_tables(
+                pq.read_table(path, columns=chosen, filesystem=filesystem) for path in self.parquet_paths(name)
+            )
+
+    def parquet_paths(self, name: str) -> list[str]:
+        """Where in the file system the Parquet file `name` is, or all `*.parquet` of the folder `name`, by their names.
+
+        `.` is this folder.
+        """
         # Object stores know no ".".
         target = self if name == "." else self / name
         filesystem, path = target.filesystem()
-        chosen = list(columns) if columns is not None else None
         with explained(target.uri):
             sealed = not target.is_local and target.exists(FILES)
             if not sealed and filesystem.get_file_info(path).type != fs.FileType.Directory:
-                return pq.read_table(path, columns=chosen, filesystem=filesystem)
+                return [path]
             parts = [part for part in target.names() if part.endswith(".parquet")]
-            if not parts:
-                raise StorageError("there are no Parquet files", "Run the stage that makes them first.", target.uri)
-            return pa.concat_tables(
-                pq.read_table(f"{path}/{part}", columns=chosen, filesystem=filesystem) for part in parts
-            )
+        if not parts:
+            raise StorageError("there are no Parquet files", "Run the stage that makes them first.", target.uri)
+        return [f"{path}/{part}" for part in parts]
 
     def delete(self, name: str) -> None:
         """Removes a file, or a folder with all it holds; nothing happens when it is not there."""

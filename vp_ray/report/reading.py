@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from vp_ray.errors import StorageError
-from vp_ray.storage import MANIFEST, STARTED, Folder, Manifest, RunFolder, explained
+from vp_ray.storage import FILES, MANIFEST, STARTED, Folder, Manifest, RunFolder, explained
 
 T = TypeVar("T")
 
@@ -90,9 +90,9 @@ class RunReader:
             return None
 
         def read() -> pa.Table:
-            filesystem, path = folder.filesystem()
+            filesystem, _ = folder.filesystem()
             with explained(f"{folder.uri}/{name}"):
-                dataset = ds.dataset(f"{path}/{name}", filesystem=filesystem, format="parquet")
+                dataset = ds.dataset(folder.parquet_paths(name), filesystem=filesystem, format="parquet")
                 return dataset.to_table(columns=list(columns), filter=where)
 
         return self._tolerant(read)
@@ -102,10 +102,10 @@ class RunReader:
         folder = self.run.stage(stage)
         if not folder.exists(name):
             return
-        filesystem, path = folder.filesystem()
+        filesystem, _ = folder.filesystem()
         try:
             with explained(f"{folder.uri}/{name}"):
-                yield from ds.dataset(f"{path}/{name}", filesystem=filesystem, format="parquet").to_batches(
+                yield from ds.dataset(folder.parquet_paths(name), filesystem=filesystem, format="parquet").to_batches(
                     columns=list(columns)
                 )
         except StorageError as error:
@@ -150,7 +150,7 @@ class RunReader:
                     yield from found.items()
 
     def files(self) -> list[FileGroup]:
-        """All files of the run by folder, without the report's own."""
+        """All files of the run by folder, without the report's own and object stores' lists of files."""
         filesystem, root = self.run.filesystem()
         infos = self._tolerant(
             lambda: filesystem.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
@@ -160,6 +160,8 @@ class RunReader:
             place = info.path[len(root) :].lstrip("/")
             if info.is_file and not place.startswith(("report/", ".")) and not place.endswith(".tmp"):
                 parent, _, name = place.rpartition("/")
+                if name == FILES:
+                    continue
                 key = place if parent.count("/") == 0 and (parent in STAGES or name == MANIFEST) else f"{parent}/"
                 found.setdefault(key, []).append(info.size)
         return [FileGroup(place, len(sizes), sum(sizes)) for place, sizes in sorted(found.items())]

@@ -21,6 +21,9 @@ def test_a_run_on_s3_has_the_page_and_the_pictures_of_one_on_a_disk(
     run = RunFolder.at(f"{bucket}/demo")
     filesystem, path = run.filesystem()
     fs.copy_files(str(on_disk.local_path), path, fs.LocalFileSystem(), filesystem)
+    for stage in ("generate", "evaluate"):
+        images = run.stage(stage) / "images"
+        images.seal(images.listed())  # as the stages do
     outcomes = [write_report(ReportSettings(), each) for each in (on_disk, run)]
     assert outcomes[1].rows == outcomes[0].rows
     assert outcomes[1].rows["problems"] == 0
