@@ -37,8 +37,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return FolderScheduling(config, log)
 
 
+SLOW_FOLDERS = ("tests/end_to_end/", "tests/ray/")
+"""They begin, each in a process of its own, so that the short ones fill up what is left in the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests are skipped, out loud, where there is no GPU."""
+    """Slow folders come first; GPU tests are skipped, out loud, where there is no GPU."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW_FOLDERS))
     if torch.cuda.is_available():
         return
     for item in items:

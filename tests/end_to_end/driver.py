@@ -119,6 +119,10 @@ class Driver:
         """`kill -9` of the command alone, not of the processes that it started."""
         os.kill(self._process.pid, signal.SIGKILL)
 
+    def interrupt(self) -> None:
+        """Ctrl-C as a terminal sends it: to the command and to what it started in its group."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
     def ended(self) -> Ended:
         """Waits for the end of the command."""
         try:
@@ -127,14 +131,13 @@ class Driver:
             raise AssertionError(f"the command did not end:\n{self.said()}") from None
         return Ended(code, self._said("out"), self._said("err"), time.monotonic() - self._started)
 
-    def kill_when(self, reached: Callable[[], bool]) -> None:
-        """`kill`, as soon as `reached()` holds."""
+    def wait_for(self, reached: Callable[[], bool]) -> None:
+        """Returns as soon as `reached()` holds."""
         deadline = time.monotonic() + _END_SECONDS
         while not reached():
             assert self.is_running, f"the command ended early:\n{self.said()}"
             assert time.monotonic() < deadline, f"the moment did not come:\n{self.said()}"
             time.sleep(_POLL_SECONDS)
-        self.kill()
 
 
 def small_loop(run: Path | str, **changes: str) -> list[str]:

@@ -133,7 +133,7 @@ def _ended(node: subprocess.Popen[bytes]) -> None:
     """`ray start --block` ends its processes when it is told to end."""
     node.send_signal(signal.SIGTERM)
     try:
-        node.wait(30)
+        node.wait(10)
     except subprocess.TimeoutExpired:
         node.kill()
         node.wait()

@@ -1,22 +1,41 @@
-"""The demo's job, submitted to a running cluster of three nodes that asks for a token, with its run on S3."""
+"""The demo's job, submitted to a running cluster of three nodes that asks for a token, with its run on S3.
+
+The whole loop goes through it, and ends as the same loop on one machine and its disk. Meanwhile a real Prometheus
+scrapes the nodes, and the Grafana dashboard's queries are asked of it.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.end_to_end.conftest import Loop
 from tests.end_to_end.driver import REPOSITORY, small_loop
 from tests.end_to_end.ray_nodes import RAY, Nodes, free_ports, head_node
+from tests.end_to_end.watching import PROGRAM, Watch, prometheus, queries_of
+from tests.small_runs import bits_of
 from vp_ray.locking import LOCK
 from vp_ray.storage import RunFolder
 
-# The first test waits for two submissions.
+# The first test waits for two submissions, and for the undisturbed loop.
 pytestmark = pytest.mark.timeout(1500)
+
+DASHBOARD = json.loads((REPOSITORY / "clusters" / "grafana" / "vp_ray.json").read_text())
+NOT_HERE = {
+    "Dollars of finished stages": "the embedded judge costs nothing",
+    "Dollars an hour": "the embedded judge costs nothing",
+    "429 a minute": "nothing was refused",
+    "GPU, as its driver reports": "no GPU",
+}
+"""Panels that such a loop leaves empty."""
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +44,13 @@ def nodes(bucket: str) -> Iterator[Nodes]:
     with head_node(*free_ports(1), num_cpus=0) as found:
         for name in ("b", "c"):
             found.join(name, num_cpus=4)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def watch(nodes: Nodes) -> Iterator[Watch | None]:
+    """None where there is no Prometheus."""
+    with prometheus(nodes) if PROGRAM else nullcontext() as found:
         yield found
 
 
@@ -39,20 +65,55 @@ def submit_by_us(nodes: Nodes, *arguments: str, **changes: str) -> subprocess.Co
     return nodes.run(*words, **changes)
 
 
-def test_a_submitted_job_works_in_the_cluster_on_s3_and_one_submitted_again_goes_on(nodes: Nodes, bucket: str) -> None:
+@pytest.fixture(scope="module")
+def submitted(nodes: Nodes, bucket: str, watch: Watch | None) -> RunFolder:
+    """The run of a job that was submitted twice: until its images were made, and to its end."""
     run = RunFolder.at(f"{bucket}/run")
     first = submit(nodes, *small_loop(run.uri), "--until", "generate")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "generate finished in" in first.stdout
-    again = submit_by_us(nodes, *small_loop(run.uri), "--until", "preferences")
+    again = submit_by_us(nodes, *small_loop(run.uri))
     assert again.returncode == 0, again.stdout + again.stderr
     assert re.search(rf"raysubmit_\w+ works on {run.uri}", again.stdout)
     assert "generate was finished" in again.stdout
     assert re.search(r"annotate\s+24 scored", again.stdout)
-    assert run.stage("preferences").finished().rows["preferences"] > 0
-    assert not run.exists(LOCK)
+    assert "Tuned against base" in again.stdout
+    return run
+
+
+def test_a_submitted_job_works_in_the_cluster_on_s3_and_one_submitted_again_goes_on(
+    nodes: Nodes, submitted: RunFolder
+) -> None:
+    assert submitted.stage("preferences").finished().rows["preferences"] > 0
+    assert submitted.stage("report").finished().rows["problems"] == 0
+    assert not submitted.exists(LOCK)
     # The cluster's nodes did the work: no second cluster was started for the job.
     assert len(list(nodes.scratch.glob("session_2*"))) == 1
+
+
+def test_the_whole_loop_on_s3_is_that_of_one_machine_and_its_disk(
+    submitted: RunFolder, loop: Loop, tmp_path: Path
+) -> None:
+    for stage, name in (("reward", "checkpoint/model.safetensors"), ("rl", "adapter/pytorch_lora_weights.safetensors")):
+        copy = tmp_path / stage
+        copy.write_bytes(submitted.stage(stage).read_bytes(name))
+        assert bits_of(copy) == bits_of(loop.path / stage / name)
+
+    def of(run: RunFolder) -> list[Any]:
+        images = (run.stage("generate") / "images").read_table(".").sort_by("image_id").to_pylist()
+        preferences = run.stage("preferences").read_table("preferences.parquet").to_pylist()
+        return [images, preferences, run.stage("evaluate").read_table("comparison.parquet").to_pylist()]
+
+    assert of(submitted) == of(loop.run)
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs Prometheus (Debian's package `prometheus`)")
+def test_every_panel_of_the_dashboard_has_something_to_show(submitted: RunFolder, watch: Watch | None) -> None:
+    assert watch is not None
+    assert watch.targets_up() >= 3
+    panels = queries_of(DASHBOARD, submitted.uri)
+    empty = {title: query for title, queries in panels.items() for query in queries if not watch.series(query)}
+    assert set(empty) <= set(NOT_HERE), {title: query for title, query in empty.items() if title not in NOT_HERE}
 
 
 def test_a_submitted_job_that_fails_says_why(nodes: Nodes, bucket: str) -> None:

@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of each stage, one after the other in one run, which ends as if nothing had happened."""
+"""`kill -9` or Ctrl-C in the middle of each stage of one run, which then ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.small_runs import bits_of
 from vp_ray.locking import locked
 from vp_ray.storage import MANIFEST, RunFolder
 
-# The first test waits for six commands, and for the undisturbed one.
+# The first tests wait for six commands, and for the undisturbed one.
 pytestmark = pytest.mark.timeout(1500)
 
 Moment = Callable[[Path], bool]
@@ -50,14 +50,17 @@ LASTING = ("generate/images/*.parquet", "evaluate/images/*.parquet", "*/started.
 
 @dataclass(slots=True)
 class Killed:
-    """A run that was killed in each stage and then brought to its end."""
+    """A run that was cut off in each stage and then brought to its end."""
 
     run: RunFolder
+    by: str
     kept: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     """By stage: inode and time of change of every lasting file at its kill."""
     answers: list[str] = field(default_factory=list)
     """The whole lines of the annotator's ledger at its kill."""
     drivers: dict[str, Driver] = field(default_factory=dict)
+    interrupted: dict[str, Ended] = field(default_factory=dict)
+    """By stage: what a command said that Ctrl-C ended."""
     last: Ended | None = None
 
 
@@ -71,14 +74,19 @@ def ledger_lines(path: Path) -> list[str]:
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
+@pytest.fixture(scope="module", params=["kill -9", "Ctrl-C"])
+def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     path = tmp_path_factory.mktemp("killed") / "run"
-    story = Killed(RunFolder.at(path))
+    story = Killed(RunFolder.at(path), request.param)
     with ExitStack() as stack:
         for stage, moment in MOMENTS.items():
             driver = stack.enter_context(Driver(small_loop(path)))
-            driver.kill_when(lambda moment=moment: moment(path))
+            driver.wait_for(lambda moment=moment: moment(path))
+            if story.by == "Ctrl-C":
+                driver.interrupt()
+                story.interrupted[stage] = driver.ended()
+            else:
+                driver.kill()
             story.drivers[stage] = driver
             assert not (path / stage / MANIFEST).exists(), f"{stage} was finished before it could be killed"
             story.kept[stage] = lasting_files(path)
@@ -89,7 +97,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         yield story
 
 
-def test_the_run_reaches_its_end_after_a_kill_in_every_stage(killed: Killed) -> None:
+def test_the_run_reaches_its_end_after_it_was_cut_off_in_every_stage(killed: Killed) -> None:
     assert killed.last is not None
     assert killed.last.code == 0, killed.last.err
     for stage in ("prompts", "generate", "annotate", "preferences", "reward", "rl"):
@@ -100,10 +108,18 @@ def test_the_run_reaches_its_end_after_a_kill_in_every_stage(killed: Killed) -> 
 
 
 @pytest.mark.parametrize("stage", MOMENTS)
-def test_what_was_finished_at_the_kill_was_not_written_again(killed: Killed, stage: str) -> None:
+def test_what_was_finished_then_was_not_written_again(killed: Killed, stage: str) -> None:
     kept, now = killed.kept[stage], lasting_files(killed.run.local_path)
     assert kept
     assert {name: now.get(name) for name in kept} == kept
+
+
+def test_ctrl_c_says_how_to_go_on_and_ends_with_the_code_of_an_interruption(killed: Killed) -> None:
+    assert set(killed.interrupted) == (set(MOMENTS) if killed.by == "Ctrl-C" else set())
+    for stage, ended in killed.interrupted.items():
+        assert ended.code == 130, (stage, ended.err)
+        assert "Start the same command again: it goes on where it was." in ended.err
+        assert "Traceback" not in ended.err, stage
 
 
 def test_no_answer_is_asked_for_twice(killed: Killed) -> None:

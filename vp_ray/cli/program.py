@@ -63,8 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(REFUSED)
     except (KeyboardInterrupt, typer.Abort):
-        typer.secho("Stopped. Start the same command again: it goes on where it was.", err=True)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except Exception as error:
         show = getattr(error, "show", None)
         if show is None:
@@ -72,4 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(DEFECT)
         show()
         sys.exit(REFUSED)
+    # typer makes this number of Ctrl-C.
+    if code == INTERRUPTED:
+        typer.secho("Stopped. Start the same command again: it goes on where it was.", err=True)
     sys.exit(code if isinstance(code, int) else 0)

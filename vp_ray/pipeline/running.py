@@ -129,9 +129,12 @@ def _logged(stage: str) -> Iterator[None]:
     with in_stage(stage):
         try:
             yield
-        except BaseException as error:
-            if isinstance(error, VpRayError):
-                _LOG.error("the stage stops: %s", error, extra={"told": True})
-            else:
-                _LOG.exception("the stage stops")
+        except VpRayError as error:
+            _LOG.error("the stage stops: %s", error, extra={"told": True})
+            raise
+        except KeyboardInterrupt:
+            _LOG.info("the stage was interrupted")
+            raise
+        except BaseException:
+            _LOG.exception("the stage stops")
             raise
