@@ -4,7 +4,8 @@ Each method has 15 minutes of one core for each of three seeds, and the plain lo
 asks when our best method has what that loop has then; a method that does not have it by 15 gives infinity. All learn
 from the noise-free judge's levels, so that algorithms are compared and not rewards; the gain is in the same levels on
 prompts that none has seen. Evaluations are not counted as time. Four core hours: `--processes M` does M trainings at
-once, a core each, and `--minutes N` takes another time than 15.
+once, a core each, `--minutes N` takes another time than 15, and `--curves FOLDER` keeps each training's curve there, so
+that a measurement that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -226,12 +227,19 @@ def perfect() -> float:
     return float(OracleScorer().score(images, prompts).mean())
 
 
-def measured(method: str, seed: int, minutes: float) -> Curve:
-    """The curve of one training, on one thread; the plain loop's is twice as long."""
+def measured(method: str, seed: int, minutes: float, kept: Path | None) -> Curve:
+    """The curve of one training, on one thread; the plain loop's is twice as long. Read from `kept` if it is there."""
+    file = kept / f"{method}-{seed}-{minutes:g}.json" if kept else None
+    if file and file.exists():
+        return [(seconds, score) for seconds, score in json.loads(file.read_text())]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="vp-rl-gain-") as folder:
         curve = plain(seed, 120 * minutes) if method == "plain" else ours(method, seed, 60 * minutes, Path(folder))
     print(f"{method} {seed}: {curve}", file=sys.stderr, flush=True)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".part").write_text(json.dumps(curve))
+        file.with_suffix(".part").rename(file)
     return curve
 
 
@@ -239,13 +247,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Gain on held-out prompts at equal training time.")
     parser.add_argument("--minutes", type=float, default=15.0, help="training time of each method and seed")
     parser.add_argument("--processes", type=int, default=1, help="trainings at once, a core each")
+    parser.add_argument("--curves", type=Path, help="folder that keeps the curves", metavar="FOLDER")
     chosen = parser.parse_args()
     minutes: float = chosen.minutes
     # Spawned, since a process that has run torch's threads must not be forked.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(chosen.processes, mp_context=context, max_tasks_per_child=1) as pool:
         longest_first = sorted(product(METHODS, SEEDS), key=lambda task: task[0] != "plain")
-        waiting = {task: pool.submit(measured, *task, minutes) for task in longest_first}
+        waiting = {task: pool.submit(measured, *task, minutes, chosen.curves) for task in longest_first}
         curves = {method: [waiting[method, seed].result() for seed in SEEDS] for method in METHODS}
     baseline = f"the model before training, {minutes:g} minutes of training, held-out prompts"
     best_score = perfect()

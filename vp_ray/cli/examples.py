@@ -46,7 +46,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "tables": (
         "vp-ray tables jobs/tables.yaml --dry-run   # the runs and how far they are",
-        "vp-ray tables jobs/tables.yaml             # needs an hour",
+        "vp-ray tables jobs/tables.yaml             # needs half an hour",
         "vp-ray tables jobs/tables.yaml --layout    # of what is finished; needs some",
     ),
     "prompts": (
