@@ -82,9 +82,9 @@ class Hosts:
         head = ["--head", f"--port={_PORT}", "--num-cpus=0", "--include-dashboard=false"]
         self._ray(0, [*head, f"--temp-dir={self._scratch}", f"--system-config={self._system_config}"])
         self._wait_for_raylet(0)
+        # One after the other: nodes that share a disk would take the same names for their sockets.
         for number in range(1, len(self._names)):
             self._start_node(number)
-        for number in range(1, len(self._names)):
             self._wait_for_raylet(number)
 
     def _start_node(self, number: int) -> None:

@@ -32,7 +32,8 @@ LOSSES = 3
 """Of each round."""
 ENDS_WITH_A_RUN = ("actor", "worker", "replica", "train controller")
 """Processes that belong to one run; the limiter and Serve's controller belong to the cluster."""
-_END_SECONDS = 30.0
+_END_SECONDS = 45.0
+"""Ray gives an actor whose driver has ended 30 s to end by itself, and then kills it."""
 
 
 @pytest.fixture(scope="module")

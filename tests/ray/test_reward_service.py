@@ -18,14 +18,16 @@ from ray import serve
 from tests.local_service import ask, ask_json, base64_of, scores_of
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
-from vp_ray.distributed.orphans import remove_orphans
 from vp_ray.distributed.rewards import SCORERS, ServeRewards
 from vp_ray.errors import ClusterError, SettingsError, VpRayError
 from vp_ray.models.http_rewards import HttpRewards
 from vp_ray.models.reward import VPScore
+from vp_ray.pipeline.resources import Resources
+from vp_ray.pipeline.settings import JobSettings
 from vp_ray.reward.config import ServiceLimits, ServiceSettings
 from vp_ray.reward.running import served_over_http
 from vp_ray.reward.service import application
+from vp_ray.storage import RunFolder
 
 TOKEN = "VP_RAY_TEST_TOKEN"
 NAMES = ("ours", "other", "third")
@@ -221,7 +223,9 @@ def test_a_configuration_file_names_models_and_settings() -> None:
         application({"checkpoint": "/a", "max_replica": 3})
 
 
-def test_what_a_driver_that_is_gone_served_is_deleted_and_what_others_serve_is_not(url: str) -> None:
+def test_the_next_run_deletes_what_a_driver_that_is_gone_served_and_not_what_others_serve(
+    url: str, tmp_path: Path
+) -> None:
     @serve.deployment(ray_actor_options={"num_cpus": 0})
     class Left:
         def __call__(self) -> str:
@@ -230,7 +234,9 @@ def test_what_a_driver_that_is_gone_served_is_deleted_and_what_others_serve_is_n
     ours, gone, another = app_name(), "vp-score-7f000000-00000000", "of-somebody-else"
     for name in (gone, another):
         serve.run(Left.bind(), name=name, route_prefix=None)
-    remove_orphans()
+    job = JobSettings.load({"run": str(tmp_path), "prompts": {"sources": [{"kind": "text", "path": "x"}]}})
+    with Resources(job, RunFolder.at(tmp_path)) as resources:
+        resources.ray()
     end = time.monotonic() + 60
     while gone in serve.status().applications:
         assert time.monotonic() < end, "the application is still there"

@@ -18,6 +18,8 @@ from vp_ray.errors import ClusterError
 
 _ANSWER_SECONDS: Final = 10.0
 _LOOPBACK: Final = "127.0.0.1"
+_SERVE_CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
+"""`ray.serve._private.constants.SERVE_CONTROLLER_NAME`."""
 _REMEDY: Final = "Look at ray.address or RAY_ADDRESS, or leave both out for a local cluster."
 _LOCAL_REMEDY: Final = "The machine may be too busy or short of memory: start the run again, it goes on where it was."
 
@@ -51,6 +53,12 @@ def connect(settings: RaySettings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def has_serve() -> bool:
+    """Whether Serve runs on the cluster; told without importing it, which takes a second."""
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return any(actor["name"] == _SERVE_CONTROLLER for actor in named)
 
 
 def _quiet() -> dict[str, Any]:

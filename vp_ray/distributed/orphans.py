@@ -1,6 +1,6 @@
 """Applications of Serve that belong to a driver: Serve keeps them, GPUs and routes, when the driver is killed.
 
-Their names say whose they are, and whoever serves something next on the cluster deletes those of drivers that are gone.
+Their names say whose they are. Whoever works next on the cluster deletes those of drivers that are gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def own_app_name(kind: Literal["vp-score", "open-judge"]) -> str:
 
 
 def remove_orphans() -> None:
-    """Deletes the applications of drivers that are gone; Serve must be started."""
+    """Deletes the applications of drivers that are gone, where Serve runs."""
     named = {name: match[1] for name in serve.status().applications if (match := _OWN_APP.fullmatch(name))}
     if not named:
         return

@@ -33,7 +33,7 @@ class Resources:
         self._stack.close()
 
     def end_stage(self) -> None:
-        """Ends what one stage alone needed: the open-weight judge, whose GPUs the next stage may want."""
+        """Ends the open-weight judge or the reward service of one stage: the next may want their GPUs."""
         self._of_stage.close()
 
     def pointed(self, stage: str) -> Settings | None:
@@ -66,11 +66,15 @@ class Resources:
         return self._job.stage(stage) is not None
 
     def ray(self) -> None:
-        """Connects to the cluster, or starts a local one."""
+        """Connects to the cluster, and deletes what a driver that was killed has left on it, or starts a local one."""
         if "ray" not in self._started:
-            from vp_ray.distributed.cluster import connect
+            from vp_ray.distributed.cluster import connect, has_serve
 
             self._started["ray"] = self._stack.enter_context(connect(self._job.ray))
+            if has_serve():
+                from vp_ray.distributed.orphans import remove_orphans
+
+                remove_orphans()
 
     def judge_url(self, annotators: Iterable[Any]) -> str | None:
         """The base URL of the embedded judge, where one of the annotators is it."""
@@ -89,16 +93,13 @@ class Resources:
         return self.asks_for("reward") or (self._run.stage("reward") / "checkpoint").exists("config.json")
 
     def reward_app(self) -> str:
-        """The name of the Serve application that serves the run's VP-Score."""
-        if "service" not in self._started:
-            from vp_ray.reward.running import running_service
+        """The name of a new Serve application that serves the run's VP-Score until the stage ends."""
+        from vp_ray.reward.running import running_service
 
-            if self._job.open_judge is not None and self._job.asks_open_judge:
-                # Serve keeps the proxies that it was first started with, and the judge needs one.
-                from vp_ray.distributed.open_judge import start_http
+        if self._job.open_judge is not None and self._job.asks_open_judge:
+            # Serve keeps the proxies that it was first started with, and the judge needs one.
+            from vp_ray.distributed.open_judge import start_http
 
-                start_http(self._job.open_judge)
-            checkpoint = (self._run.stage("reward") / "checkpoint").uri
-            self._started["service"] = self._stack.enter_context(running_service(checkpoint, self._job.service))
-        name: str = self._started["service"]
-        return name
+            start_http(self._job.open_judge)
+        checkpoint = (self._run.stage("reward") / "checkpoint").uri
+        return self._of_stage.enter_context(running_service(checkpoint, self._job.service))
