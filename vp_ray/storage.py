@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +37,21 @@ _ONE_PUT = "?allow_delayed_open=true"
 """Has Arrow send a small file in one request; otherwise it begins a multipart upload for each, which takes three."""
 ROW_GROUP_IMAGES = 100
 """Rows of a row group where rows hold images, so that a viewer fetches little."""
+
+
+@cache
+def _s3_client(bucket: str, variables: tuple[tuple[str, str], ...]) -> tuple[fs.FileSystem, str]:
+    """One client for all folders of a bucket, and the bucket's path in it.
+
+    The AWS library reads the process's environment while it makes a client, which crashes when another thread of a run
+    changes it in the same moment: so no thread makes one for every file that it writes.
+    """
+    return fs.FileSystem.from_uri(f"s3://{bucket}{_ONE_PUT}")
+
+
+def _aws_variables() -> tuple[tuple[str, str], ...]:
+    """What tells a client its endpoint and account."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
 
 
 @contextmanager
@@ -88,7 +104,11 @@ class Folder:
         if self.is_local:
             return fs.LocalFileSystem(), str(self.local_path)
         try:
-            return fs.FileSystem.from_uri(self.uri + (_ONE_PUT if self.uri.startswith("s3://") else ""))
+            if self.uri.startswith("s3://"):
+                bucket, _, rest = self.uri.removeprefix("s3://").partition("/")
+                client, path = _s3_client(bucket, _aws_variables())
+                return client, f"{path}/{rest}".rstrip("/")
+            return fs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, ValueError):
             pass
         try:

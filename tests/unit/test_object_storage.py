@@ -38,6 +38,17 @@ def test_files_tables_and_folders_are_written_read_listed_and_deleted(bucket: st
     assert folder.names() == []
 
 
+def test_the_folders_of_a_bucket_share_one_client_while_the_endpoint_is_the_same(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = Folder.at(bucket).filesystem()
+    client, path = Folder.at(f"{bucket}/a/run").filesystem()
+    assert client is root
+    assert f"s3://{path}" == f"{bucket}/a/run"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert Folder.at(f"{bucket}/a/run").filesystem()[0] is not root
+
+
 def test_a_stage_lives_on_an_object_store(bucket: str) -> None:
     stage = RunFolder.at(f"{bucket}/b").stage("prompts")
     assert stage.start({"a": 1}, {})
