@@ -86,7 +86,7 @@ class RaySettings(Settings):
     logical_cpus: int = Field(8, ge=4)
     """Logical CPUs of a local cluster: they bound how many actors and workers run at once, not real cores."""
     dashboard: bool = False
-    """Whether a local cluster starts its dashboard, on loopback."""
+    """Whether a local cluster starts its dashboard, on loopback; it asks for what `ray get-auth-token` prints."""
 
 
 class OpenJudgeSettings(Settings):
