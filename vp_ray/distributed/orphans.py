@@ -1,6 +1,7 @@
 """Applications of Serve that belong to a driver: Serve keeps them, GPUs and routes, when the driver is killed.
 
-Their names say whose they are. Whoever works next on the cluster deletes those of drivers that are gone.
+Their names say whose they are. A run deletes those of drivers that are gone at its start, and again before it serves
+something itself, since other drivers may have died meanwhile and hold the GPUs that it wants.
 """
 
 from __future__ import annotations
