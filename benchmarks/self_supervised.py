@@ -11,8 +11,8 @@ import numpy as np
 
 from runs import print_figure, run_job
 from vp_ray.maths.intervals import clustered_mean
-from vp_ray.models.image_shards import decode_image
 from vp_ray.models.reward import VPScore
+from vp_ray.pictures import decode_image
 from vp_ray.preferences.pairing import pairs_within
 from vp_ray.records import ASPECTS
 from vp_ray.shapeworld.judgement import score_images

@@ -1,14 +1,18 @@
-"""The stored images of a run by their place in Parquet files, so that no reader needs all pixels at once."""
+"""Encoded images: their pixels, and where a run stores them, so that no reader needs all pixels at once."""
 
 from __future__ import annotations
 
+import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
 
 from vp_ray.errors import InputError
 from vp_ray.records import IMAGES
@@ -18,6 +22,19 @@ _ROW_GROUPS_KEPT: Final = 8
 """About two for each of four generators: a group's images lie in one file for each generator."""
 
 PLACE: Final = ("part", "row_group", "row")
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of an (H, W, 3) picture at compression level 1, which is quick and makes files little larger."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB pixels of an encoded image."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def image_places(folder: Folder, columns: Sequence[str]) -> pa.Table | None:

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 
 from tests.end_to_end.conftest import Loop
 from tests.end_to_end.driver import command, small_loop
-from vp_ray.models.image_shards import decode_image
 from vp_ray.models.reward import VPScore
+from vp_ray.pictures import decode_image
 from vp_ray.pipeline.stages import STAGE_NAMES
 from vp_ray.records import ASPECTS, OVERALL
 

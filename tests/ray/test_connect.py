@@ -40,6 +40,37 @@ def test_a_local_cluster_listens_on_loopback_and_ends_with_the_context() -> None
     assert ended == "False"
 
 
+_SLOW_START = """
+import threading, time
+import psutil, ray
+from vp_ray.distributed.cluster import connect
+from vp_ray.distributed.config import RaySettings
+
+def children(name):
+    return [child for child in psutil.Process().children() if child.name() == name]
+
+def stop_the_first():
+    while not children("raylet"):
+        time.sleep(0.01)
+    stopped.extend(children("raylet"))
+    stopped[0].suspend()
+
+stopped = []
+threading.Thread(target=stop_the_first, daemon=True).start()
+with connect(RaySettings(logical_cpus=4)):
+    raylets = children("raylet")
+    print(stopped[0] in raylets, len(raylets), len(children("gcs_server")), ray.get(ray.remote(lambda: 7).remote()))
+"""
+
+
+def test_a_local_cluster_that_starts_too_slowly_is_started_again_and_leaves_nothing() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", _SLOW_START], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "False 1 1 7"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

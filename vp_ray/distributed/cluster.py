@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]
 import ray
 from ray._private import ray_constants
 
@@ -21,6 +22,9 @@ _LOOPBACK: Final = "127.0.0.1"
 _SERVE_CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
 """`ray.serve._private.constants.SERVE_CONTROLLER_NAME`."""
 _REMEDY: Final = "Look at ray.address or RAY_ADDRESS, or leave both out for a local cluster."
+_TOO_SLOW: Final = "timed out during startup"
+"""In the bare exception by which Ray gives a node up that has not started within 30 s, a bound without a setting."""
+_LOCAL_STARTS: Final = 3
 _LOCAL_REMEDY: Final = "The machine may be too busy or short of memory: start the run again, it goes on where it was."
 
 
@@ -29,7 +33,8 @@ def connect(settings: RaySettings) -> Iterator[None]:
     """Connects to the cluster for the time of the context; nothing happens when this process is connected already.
 
     Without an address in the settings or in RAY_ADDRESS (which `ray job submit` sets) a local cluster is started, and
-    ended with the context; it listens on loopback only. Raises `ClusterError` within seconds for a cluster that does
+    ended with the context; it listens on loopback only, and one that a busy machine starts too slowly for Ray is
+    started again, twice at most. Raises `ClusterError` within seconds for a cluster that does
     not answer.
     """
     if ray.is_initialized():
@@ -42,7 +47,7 @@ def connect(settings: RaySettings) -> Iterator[None]:
             _probe(address)
             ray.init(address=address, **_quiet())
         else:
-            _start_local(settings)
+            _start_patiently(settings)
     except ClusterError:
         raise
     except Exception as error:  # Ray raises bare ones, for instance when a busy machine starts a node too slowly
@@ -63,6 +68,28 @@ def has_serve() -> bool:
 
 def _quiet() -> dict[str, Any]:
     return {"logging_level": "ERROR", "log_to_driver": False}
+
+
+def _start_patiently(settings: RaySettings) -> None:
+    for left in reversed(range(_LOCAL_STARTS)):
+        before = set(psutil.Process().children())
+        try:
+            _start_local(settings)
+        except Exception as error:
+            _end_nodes(set(psutil.Process().children()) - before)
+            if not left or _TOO_SLOW not in str(error):
+                raise
+        else:
+            return
+
+
+def _end_nodes(children: set[psutil.Process]) -> None:
+    """Ends the processes of a node among them, which Ray forgets when it gives the node up; their own end with them."""
+    for child in children:
+        with suppress(psutil.Error):
+            if any("/session_" in word for word in child.cmdline()):
+                child.kill()
+                child.wait(_ANSWER_SECONDS)
 
 
 def _start_local(settings: RaySettings) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vp_ray.models.image_shards import ImageShardMaker
+if TYPE_CHECKING:
+    from vp_ray.models.image_shards import ImageShardMaker
 
 
 class ModelShardMaker:
@@ -20,6 +21,8 @@ class ModelShardMaker:
 
     def __call__(self, shard: Mapping[str, Any]) -> dict[str, Any]:
         """The maker's result row; the images are in the shard's file by then."""
+        from vp_ray.models.image_shards import ImageShardMaker  # diffusers, for the actor alone
+
         name = shard["model"]
         if self._maker is None or self._maker.settings.name != name:
             self._maker = None

@@ -11,10 +11,10 @@ import pyarrow as pa
 import torch
 
 from vp_ray.evaluate.config import VP_SCORE, EvaluateSettings
-from vp_ray.models.image_shards import decode_image
 from vp_ray.models.picture_scorer import PictureScorer
 from vp_ray.models.reward import VPScore
 from vp_ray.models.rewards import check_scores
+from vp_ray.pictures import decode_image
 from vp_ray.records import OVERALL, SCORES, Status
 
 Image = Mapping[str, Any]

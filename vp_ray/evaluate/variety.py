@@ -11,8 +11,8 @@ from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.evaluate.scoring import scoring_device
 from vp_ray.maths.diversity import variance_share
 from vp_ray.models.image_features import ImageFeatures
-from vp_ray.models.image_shards import decode_image
 from vp_ray.models.reward import VPScore
+from vp_ray.pictures import decode_image
 from vp_ray.records import BASE, TUNED, ImageStatus
 from vp_ray.storage import Folder, RunFolder
 

@@ -21,7 +21,7 @@ from vp_ray.errors import InputError
 from vp_ray.generate.config import GenerateSettings
 from vp_ray.generate.plan_file import PLAN_FILE, PlannedShardMaker, ShardPlace, shard_places, write_plan
 from vp_ray.generate.planning import Measured, read_measured, write_measured
-from vp_ray.models.loading import check_source
+from vp_ray.models.sources import check_source
 from vp_ray.storage import Folder, RunFolder, StageFolder, StageOutcome
 from vp_ray.telemetry import progress
 

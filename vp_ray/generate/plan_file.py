@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from vp_ray.generate.config import GenerateSettings
 from vp_ray.generate.planning import shards_of
-from vp_ray.models.image_shards import ImageShardMaker
 from vp_ray.records import PLAN
 from vp_ray.storage import Folder, explained
 from vp_ray.streams import table_parts, table_writer
@@ -88,6 +87,8 @@ class PlannedShardMaker:
     """An `ImageShardMaker` whose shards name rows of the plan, which the worker reads by itself."""
 
     def __init__(self, generator: Mapping[str, Any], folder: str, plan: str) -> None:
+        from vp_ray.models.image_shards import ImageShardMaker  # diffusers, for the actor alone
+
         self._maker = ImageShardMaker(generator, folder)
         self._plan = Folder(plan)
         self._reading = Lock()

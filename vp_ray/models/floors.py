@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from vp_ray.maths.pictures import sharpness
-from vp_ray.models.image_shards import decode_image
+from vp_ray.pictures import decode_image
 
 FLOORS: Final[Mapping[str, Callable[[bytes], float]]] = {
     "sharpness": lambda data: sharpness(decode_image(data)),

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
-from PIL import Image
 
 from vp_ray.models.config import GeneratorSettings
 from vp_ray.models.generators import Drawn, TextToImage
 from vp_ray.models.sampler import ImageRequest
+from vp_ray.pictures import encode_png
 from vp_ray.records import IMAGES, ImageStatus
 from vp_ray.storage import Folder
 
 _ENCODING_THREADS: Final = 2
-
-
-def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG bytes of an (H, W, 3) picture at compression level 1, which is quick and makes files little larger."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB pixels of an encoded image."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 class ImageShardMaker:

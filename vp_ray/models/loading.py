@@ -11,8 +11,6 @@ from typing import Any, Final
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from vp_ray.errors import CheckpointError, SettingsError
 from vp_ray.local_copies import to_read
@@ -22,7 +20,7 @@ from vp_ray.models.families.flux import Flux
 from vp_ray.models.families.sd3 import StableDiffusion3
 from vp_ray.models.families.sdxl import StableDiffusionXL
 from vp_ray.models.families.stable_diffusion import StableDiffusion
-from vp_ray.models.sources import resolve
+from vp_ray.models.sources import REMEDY, resolve
 from vp_ray.storage import Folder
 
 SCHEDULERS: Final = {
@@ -33,8 +31,6 @@ SCHEDULERS: Final = {
     "pndm": "PNDMScheduler",
     "flow_euler": "FlowMatchEulerDiscreteScheduler",
 }
-_INDEX: Final = "model_index.json"
-_REMEDY: Final = "Give a directory or hub id that DiffusionPipeline.from_pretrained loads, with safetensors weights."
 
 _FAMILIES: Final[dict[str, type[Any]]] = {
     "StableDiffusionPipeline": StableDiffusion,
@@ -50,37 +46,7 @@ def _explained(settings: GeneratorSettings, source: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"the model '{settings.name}' cannot be loaded ({reason})", _REMEDY, source) from error
-
-
-def check_source(settings: GeneratorSettings) -> None:
-    """Raises `CheckpointError` when the model, its refiner or its VAE is not there; downloads no weights.
-
-    Called before a cluster grows, so that a mistyped name does not first start machines.
-    """
-    wanted = [(settings.source, _INDEX, settings.revision)]
-    if settings.refiner is not None:
-        wanted.append((settings.refiner, _INDEX, None))
-    if settings.vae is not None:
-        wanted.append((settings.vae, "config.json", None))
-    for source, file, revision in wanted:
-        place = resolve(source)
-        if Path(place).is_dir():
-            if not (Path(place) / file).is_file():
-                raise CheckpointError(f"the model '{settings.name}' has no {file}", _REMEDY, place)
-            continue
-        try:
-            hf_hub_download(place, file, revision=revision)
-        except LocalEntryNotFoundError as error:
-            raise CheckpointError(
-                f"the model '{settings.name}' is no directory and not in the cache, and the hub does not answer",
-                "Give a directory, or fetch the model where there is a network.",
-                source,
-            ) from error
-        except (HfHubHTTPError, HFValidationError) as error:
-            raise CheckpointError(
-                f"the model '{settings.name}' is neither a directory nor on the hub", _REMEDY, source
-            ) from error
+        raise CheckpointError(f"the model '{settings.name}' cannot be loaded ({reason})", REMEDY, source) from error
 
 
 def load_pipeline(settings: GeneratorSettings) -> DiffusionPipeline:

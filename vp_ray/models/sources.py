@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from vp_ray.errors import CheckpointError
+from vp_ray.models.config import GeneratorSettings
 
-EMBEDDED = "embedded:"
-_WEIGHTS_PACKAGE = "vp_ray.shapeworld"
+EMBEDDED: Final = "embedded:"
+REMEDY: Final = "Give a directory or hub id that DiffusionPipeline.from_pretrained loads, with safetensors weights."
+_INDEX: Final = "model_index.json"
+_WEIGHTS_PACKAGE: Final = "vp_ray.shapeworld"
 
 
 def resolve(source: str) -> str:
@@ -43,3 +47,36 @@ def native_size(source: str) -> tuple[int, int] | None:
         height, width = side if isinstance(side, list) else (side, side)
         return height * 2 ** (levels - 1), width * 2 ** (levels - 1)
     return None
+
+
+def check_source(settings: GeneratorSettings) -> None:
+    """Raises `CheckpointError` when the model, its refiner or its VAE is not there; downloads no weights.
+
+    Called before a cluster grows, so that a mistyped name does not first start machines.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = [(settings.source, _INDEX, settings.revision)]
+    if settings.refiner is not None:
+        wanted.append((settings.refiner, _INDEX, None))
+    if settings.vae is not None:
+        wanted.append((settings.vae, "config.json", None))
+    for source, file, revision in wanted:
+        place = resolve(source)
+        if Path(place).is_dir():
+            if not (Path(place) / file).is_file():
+                raise CheckpointError(f"the model '{settings.name}' has no {file}", REMEDY, place)
+            continue
+        try:
+            hf_hub_download(place, file, revision=revision)
+        except LocalEntryNotFoundError as error:
+            raise CheckpointError(
+                f"the model '{settings.name}' is no directory and not in the cache, and the hub does not answer",
+                "Give a directory, or fetch the model where there is a network.",
+                source,
+            ) from error
+        except (HfHubHTTPError, HFValidationError) as error:
+            raise CheckpointError(
+                f"the model '{settings.name}' is neither a directory nor on the hub", REMEDY, source
+            ) from error

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vp_ray.evaluate.scoring import scores_by_judges, scores_by_model
-from vp_ray.models.image_shards import encode_png
 from vp_ray.models.reward import VPScore
+from vp_ray.pictures import encode_png
 from vp_ray.records import ASPECTS, OVERALL
 
 IMAGES = {

@@ -18,7 +18,8 @@ from vp_ray.generate import job
 from vp_ray.generate.config import GenerateSettings
 from vp_ray.generate.planning import plan_generation
 from vp_ray.ids import content_id
-from vp_ray.models.image_shards import ImageShardMaker, decode_image
+from vp_ray.models.image_shards import ImageShardMaker
+from vp_ray.pictures import decode_image
 from vp_ray.records import IMAGES, PROMPTS
 from vp_ray.storage import Folder, Manifest, RunFolder
 

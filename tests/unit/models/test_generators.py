@@ -15,9 +15,10 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 from vp_ray.errors import CheckpointError, SettingsError
 from vp_ray.models.config import GeneratorSettings
 from vp_ray.models.generators import REDRAWN, TRUNCATED, UNSAFE, TextToImage
-from vp_ray.models.loading import check_source, load_pipeline
+from vp_ray.models.loading import load_pipeline
 from vp_ray.models.presets import PRESETS
 from vp_ray.models.sampler import ImageRequest
+from vp_ray.models.sources import check_source
 from vp_ray.records import ImageStatus
 
 CIRCLE, SQUARE = ImageRequest("a red circle", 1, 3.0), ImageRequest("a blue square", 2, 5.0)

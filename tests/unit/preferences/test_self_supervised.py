@@ -12,8 +12,8 @@ import pytest
 
 from tests.small_runs import small_run
 from vp_ray.errors import SettingsError
-from vp_ray.models.image_shards import decode_image
 from vp_ray.models.preparation import Preparation
+from vp_ray.pictures import decode_image
 from vp_ray.preferences.augmentations import AUGMENTATIONS, edits, swapped
 from vp_ray.preferences.config import PreferenceSettings
 from vp_ray.preferences.job import run

@@ -17,7 +17,7 @@ from PIL import Image
 from vp_ray.evaluate.comparison import agreement, compare, compare_groups, pair_up
 from vp_ray.evaluate.exploitation import exploitation
 from vp_ray.ids import content_id, seed_from
-from vp_ray.models.image_shards import encode_png
+from vp_ray.pictures import encode_png
 from vp_ray.records import ASPECTS, COMPARISON, IMAGES, JUDGEMENTS, OVERALL, PREFERENCES, PROMPTS, SCORES
 from vp_ray.shapeworld.degradations import Degradation, degrade
 from vp_ray.shapeworld.judgement import judge_image

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from vp_ray.models.image_shards import encode_png
+from vp_ray.pictures import encode_png
 from vp_ray.records import ASPECTS, OVERALL, PREFERENCES, SCORES
 from vp_ray.report.assets import Assets
 from vp_ray.report.reading import RunReader
