@@ -1,4 +1,7 @@
-"""`kill -9` or Ctrl-C in the middle of each stage of one run, which then ends as if nothing had happened."""
+"""`kill -9` or Ctrl-C in the middle of each stage of one run, which then ends as if nothing had happened.
+
+By turns, and with `make chaos` the other way about, too.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tests.small_runs import bits_of
 from vp_ray.locking import locked
 from vp_ray.storage import MANIFEST, RunFolder
 
-# The first tests wait for six commands, and for the undisturbed one.
+# The first test waits for six commands, and for the undisturbed one.
 pytestmark = pytest.mark.timeout(1500)
 
 Moment = Callable[[Path], bool]
@@ -44,6 +47,11 @@ MOMENTS: dict[str, Moment] = {
 }
 """The first sign that a stage is in its middle."""
 
+KILL, INTERRUPT = "kill -9", "Ctrl-C"
+ENDS = dict(zip(MOMENTS, (KILL, INTERRUPT, KILL, INTERRUPT, KILL), strict=True))
+"""How each stage is cut off."""
+OTHER_ENDS = {stage: KILL if end == INTERRUPT else INTERRUPT for stage, end in ENDS.items()}
+
 LASTING = ("generate/images/*.parquet", "evaluate/images/*.parquet", "*/started.json", f"*/{MANIFEST}")
 """What is written once and then never again."""
 
@@ -53,7 +61,7 @@ class Killed:
     """A run that was cut off in each stage and then brought to its end."""
 
     run: RunFolder
-    by: str
+    ends: dict[str, str]
     kept: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     """By stage: inode and time of change of every lasting file at its kill."""
     answers: list[str] = field(default_factory=list)
@@ -74,7 +82,14 @@ def ledger_lines(path: Path) -> list[str]:
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-@pytest.fixture(scope="module", params=["kill -9", "Ctrl-C"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(ENDS, id="one way"),
+        # It takes six minutes more.
+        pytest.param(OTHER_ENDS, id="the other way", marks=pytest.mark.chaos),
+    ],
+)
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     path = tmp_path_factory.mktemp("killed") / "run"
     story = Killed(RunFolder.at(path), request.param)
@@ -82,7 +97,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         for stage, moment in MOMENTS.items():
             driver = stack.enter_context(Driver(small_loop(path)))
             driver.wait_for(lambda moment=moment: moment(path))
-            if story.by == "Ctrl-C":
+            if story.ends[stage] == INTERRUPT:
                 driver.interrupt()
                 story.interrupted[stage] = driver.ended()
             else:
@@ -115,7 +130,7 @@ def test_what_was_finished_then_was_not_written_again(killed: Killed, stage: str
 
 
 def test_ctrl_c_says_how_to_go_on_and_ends_with_the_code_of_an_interruption(killed: Killed) -> None:
-    assert set(killed.interrupted) == (set(MOMENTS) if killed.by == "Ctrl-C" else set())
+    assert set(killed.interrupted) == {stage for stage, end in killed.ends.items() if end == INTERRUPT}
     for stage, ended in killed.interrupted.items():
         assert ended.code == 130, (stage, ended.err)
         assert "Start the same command again: it goes on where it was." in ended.err

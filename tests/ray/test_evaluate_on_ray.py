@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -16,6 +15,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from tests.ray.evaluate_process import settings
+from vp_ray.distributed.cluster import connect
+from vp_ray.distributed.config import RaySettings
 from vp_ray.evaluate.drawing import ModelShardMaker
 from vp_ray.evaluate.job import run as evaluate
 from vp_ray.evaluate.planning import choose_prompts, plan_drawings
@@ -83,30 +85,20 @@ def test_after_kill_9_it_goes_on_and_equals_one_process_to_the_bit(tmp_path: Pat
     before = {name: (images.local_path / name).stat().st_mtime_ns for name in images.names()}
     assert 3 <= len(before) < 8, "it was killed in the middle"
 
-    process = _start(run, judge_url)
-    try:
-        assert process.wait(timeout=300) == 0
-    finally:
-        _end(process)
-    after = {name: (images.local_path / name).stat().st_mtime_ns for name in images.names()}
-    assert len(after) == 8
-    assert before.items() <= after.items(), "what was drawn before the kill is not drawn again"
-
     alone = _trained(tmp_path / "alone")
-    specification = importlib.util.spec_from_file_location("evaluate_process", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    settings = module.settings()
-    prompts = choose_prompts(alone.stage("prompts").read_table("prompts.parquet").to_pylist(), settings)
+    prompts = choose_prompts(alone.stage("prompts").read_table("prompts.parquet").to_pylist(), settings())
     adapter = str((alone.stage("rl") / "adapter").local_path)
-    drawings = plan_drawings(prompts, settings, adapter, alone.stage("rl").finished().fingerprint)
+    drawings = plan_drawings(prompts, settings(), adapter, alone.stage("rl").finished().fingerprint)
     folder = (alone.stage("evaluate") / "images").make()
     make = ModelShardMaker({one.model.name: one.model.model_dump(mode="json") for one in drawings}, folder.uri)
     for drawing in drawings:
         for shard in drawing.shards:
             make(shard | {"model": drawing.model.name})
-    evaluate(settings, alone, judge_url)
+    with connect(RaySettings(logical_cpus=8)):
+        for one in (run, alone):
+            evaluate(settings(), one, judge_url)
+    after = {name: (images.local_path / name).stat().st_mtime_ns for name in images.names()}
+    assert len(after) == 8
+    assert before.items() <= after.items(), "what was drawn before the kill is not drawn again"
     for name in ("scores.parquet", "comparison.parquet"):
         assert run.stage("evaluate").read_bytes(name) == alone.stage("evaluate").read_bytes(name)

@@ -113,9 +113,10 @@ def holding(place: Path, secret: str) -> list[str]:
 
 
 def test_no_file_of_a_run_and_nothing_that_is_shown_holds_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
+    request.getfixturevalue("local_ray")  # now, since the cluster's processes have the key as a run's own have it
     run = small_run(tmp_path / "run", prompts=5)
     with echoing_judge() as url:
         results = run_job(job(tmp_path / "run", url), "annotate", "report")

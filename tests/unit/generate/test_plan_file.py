@@ -14,6 +14,7 @@ from vp_ray.generate.config import GenerateSettings
 from vp_ray.generate.plan_file import PlannedShardMaker, ShardPlace, shard_places, write_plan
 from vp_ray.generate.planning import plan_generation
 from vp_ray.ids import content_id
+from vp_ray.models import image_shards
 from vp_ray.storage import Folder
 
 PROMPTS = [{"prompt_id": content_id(n), "prompt": f"a picture of {n} things"} for n in range(29)]
@@ -50,7 +51,7 @@ def test_a_worker_reads_the_rows_that_planning_makes_exactly(
 ) -> None:
     monkeypatch.setattr(plan_file, "_ROW_GROUP", sizes[0])
     monkeypatch.setattr(plan_file, "_ROWS_A_PART", sizes[1])
-    monkeypatch.setattr(plan_file, "ImageShardMaker", RecordingMaker)
+    monkeypatch.setattr(image_shards, "ImageShardMaker", RecordingMaker)
     folder = Folder.at(tmp_path)
     write_plan(folder, pa.Table.from_pylist(PROMPTS), SETTINGS)
     places = shard_places(folder)
