@@ -1,7 +1,7 @@
 """Predicted over measured seconds of whole runs of three sizes, by the model behind `vp-ray scale`.
 
-Two smaller runs of the demo, the least one that trains at all and one of three times its size, tell the model each
-stage's start and cost; the sizes that are reported are two, four and eight times as large as the larger of these.
+Two runs of the demo tell the model each stage's start and cost, the second four times as large as the first; the sizes
+that are reported lie between them and at twice and four times the larger one.
 """
 
 import sys
@@ -15,8 +15,8 @@ from vp_ray.pipeline.scale_report import trial_of
 from vp_ray.pipeline.settings import JobSettings, load_job
 
 JOB = "jobs/demo.yaml"
-TOLD_BY = (8, 24)
-SIZES = (48, 96, 192)
+TOLD_BY = (24, 96)
+SIZES = (48, 192, 384)
 IMAGES = 4
 
 

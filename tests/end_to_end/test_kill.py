@@ -1,6 +1,6 @@
 """`kill -9` or Ctrl-C in the middle of each stage of one run, which then ends as if nothing had happened.
 
-By turns, and with `make chaos` the other way about, too.
+Each stage in one of these ways, and with `make chaos` in the other, too.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ MOMENTS: dict[str, Moment] = {
 """The first sign that a stage is in its middle."""
 
 KILL, INTERRUPT = "kill -9", "Ctrl-C"
-ENDS = dict(zip(MOMENTS, (KILL, INTERRUPT, KILL, INTERRUPT, KILL), strict=True))
-"""How each stage is cut off."""
+ENDS = dict(zip(MOMENTS, (KILL, INTERRUPT, INTERRUPT, KILL, KILL), strict=True))
+"""How each stage is cut off; tests/ray kills drivers of annotate and reward."""
 OTHER_ENDS = {stage: KILL if end == INTERRUPT else INTERRUPT for stage, end in ENDS.items()}
 
 LASTING = ("generate/images/*.parquet", "evaluate/images/*.parquet", "*/started.json", f"*/{MANIFEST}")

@@ -63,6 +63,7 @@ with connect(RaySettings(logical_cpus=4)):
 """
 
 
+@pytest.mark.chaos  # Ray waits for half a minute before it gives the node up
 def test_a_local_cluster_that_starts_too_slowly_is_started_again_and_leaves_nothing() -> None:
     told = subprocess.run(
         [sys.executable, "-c", _SLOW_START], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False

@@ -1,23 +1,18 @@
-"""The evaluate stage on Ray Data's actors: killed in the middle, it goes on, and equals one process to the bit."""
+"""The evaluate stage on Ray Data's actors equals one process to the bit."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
 
-from tests.ray.evaluate_process import settings
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
+from vp_ray.evaluate.config import EvaluateSettings
 from vp_ray.evaluate.drawing import ModelShardMaker
 from vp_ray.evaluate.job import run as evaluate
 from vp_ray.evaluate.planning import choose_prompts, plan_drawings
@@ -29,7 +24,8 @@ from vp_ray.shapeworld.config import JudgeSettings
 from vp_ray.shapeworld.judge_server import running_judge
 from vp_ray.storage import Manifest, RunFolder
 
-SCRIPT = Path(__file__).with_name("evaluate_process.py")
+JUDGE = {"name": "oracle", "model": "shapeworld-oracle", "base_url": "embedded", "requests_per_minute": 0}
+BASE = {"name": "weak", "source": "embedded:weak", "steps": 6, "guidance_scale": 1.0, "batch_size": 4}
 TEXTS = [f"a {size} {colour} circle" for size in ("small", "large") for colour in ("red", "blue", "green", "cyan")]
 
 
@@ -37,6 +33,12 @@ TEXTS = [f"a {size} {colour} circle" for size in ("small", "large") for colour i
 def judge_url() -> Iterator[str]:
     with running_judge(JudgeSettings()) as url:
         yield url
+
+
+def settings() -> EvaluateSettings:
+    """Eight shards of 8 images each."""
+    values: dict[str, Any] = {"base": BASE, "judges": [JUDGE], "vp_score": False}
+    return EvaluateSettings.load(values | {"images_per_prompt": 4, "batches_per_shard": 2})
 
 
 def _trained(place: Path) -> RunFolder:
@@ -56,36 +58,8 @@ def _trained(place: Path) -> RunFolder:
     return run
 
 
-def _start(run: RunFolder, judge_url: str) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "RAY_TMPDIR": tempfile.mkdtemp(prefix="vpe", dir="/tmp"),
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen([sys.executable, str(SCRIPT), run.uri, judge_url], env=environment, start_new_session=True)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def test_after_kill_9_it_goes_on_and_equals_one_process_to_the_bit(tmp_path: Path, judge_url: str) -> None:
-    run = _trained(tmp_path / "killed")
-    images = run.stage("evaluate") / "images"
-    process = _start(run, judge_url)
-    try:
-        deadline = time.monotonic() + 240
-        while len(images.names()) < 3 and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.02)
-    finally:
-        _end(process)
-    before = {name: (images.local_path / name).stat().st_mtime_ns for name in images.names()}
-    assert 3 <= len(before) < 8, "it was killed in the middle"
-
-    alone = _trained(tmp_path / "alone")
+def test_actors_draw_what_one_process_draws_to_the_bit(tmp_path: Path, judge_url: str) -> None:
+    run, alone = _trained(tmp_path / "actors"), _trained(tmp_path / "alone")
     prompts = choose_prompts(alone.stage("prompts").read_table("prompts.parquet").to_pylist(), settings())
     adapter = str((alone.stage("rl") / "adapter").local_path)
     drawings = plan_drawings(prompts, settings(), adapter, alone.stage("rl").finished().fingerprint)
@@ -97,8 +71,5 @@ def test_after_kill_9_it_goes_on_and_equals_one_process_to_the_bit(tmp_path: Pat
     with connect(RaySettings(logical_cpus=8)):
         for one in (run, alone):
             evaluate(settings(), one, judge_url)
-    after = {name: (images.local_path / name).stat().st_mtime_ns for name in images.names()}
-    assert len(after) == 8
-    assert before.items() <= after.items(), "what was drawn before the kill is not drawn again"
     for name in ("scores.parquet", "comparison.parquet"):
         assert run.stage("evaluate").read_bytes(name) == alone.stage("evaluate").read_bytes(name)

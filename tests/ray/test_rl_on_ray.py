@@ -1,12 +1,8 @@
-"""The rl stage on two DeepSpeed workers with rewards from Ray Serve, killed in the middle and gone on with."""
+"""The rl stage on two DeepSpeed workers with rewards from Ray Serve."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -17,23 +13,43 @@ import pytest
 import ray
 from diffusers import StableDiffusionPipeline
 
-from tests.ray.rl_process import run as run_stage
-from tests.ray.rl_process import settings
 from tests.small_runs import bits_of
-from vp_ray.checkpoints import newest_checkpoint
 from vp_ray.distributed.cluster import connect
 from vp_ray.distributed.config import RaySettings
 from vp_ray.distributed.gauges import Gauges, metric_name
 from vp_ray.errors import SettingsError
 from vp_ray.models.reward import VPScore
 from vp_ray.records import ASPECTS, PROMPTS
-from vp_ray.rl.job import run as run_without_service
+from vp_ray.reward.config import ServiceSettings
+from vp_ray.reward.running import running_service
+from vp_ray.rl.config import RlSettings
+from vp_ray.rl.job import run as run_stage
 from vp_ray.storage import RunFolder
 
-ROOT = Path(__file__).parents[2]
 TEXTS = [
     f"a {size} {colour} circle" for size in ("small", "large") for colour in ("red", "blue", "green", "cyan", "yellow")
 ]
+
+
+def settings(generator: str) -> RlSettings:
+    """Four epochs of 32 images on two workers, with a checkpoint after each."""
+    values = {
+        "generator": generator,
+        "lora": {"rank": 2, "alpha": 2},
+        "reward_weights": {"fidelity": 1.0, "aesthetic": 0.5},
+        "epochs": 4,
+        "prompts_per_epoch": 4,
+        "samples_per_prompt": 8,
+        "batch_size": 8,
+        "steps": 3,
+        "held_out_prompts": 4,
+        "evaluate_every": 2,
+        "checkpoint_every": 1,
+        "early_stop_patience": 0,
+        "keep": "last",
+        "workers": {"num_workers": 2},
+    }
+    return RlSettings.load(values)
 
 
 def prepared(place: Path, backbone: Path) -> RunFolder:
@@ -52,40 +68,20 @@ def rows_of(run: RunFolder) -> list[dict[str, Any]]:
     return [{key: value for key, value in json.loads(line).items() if "seconds" not in key} for line in lines]
 
 
-@pytest.fixture(scope="module")
-def killed(tiny_pipeline: Path, tiny_blip: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run whose driver, with all it started, was killed after its second epoch."""
-    run = prepared(tmp_path_factory.mktemp("killed"), tiny_blip)
-    command = [sys.executable, str(Path(__file__).with_name("rl_process.py")), run.uri, str(tiny_pipeline)]
-    started = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
-    checkpoints = run.stage("rl") / "checkpoints"
-    deadline = time.monotonic() + 300
-    while (newest := newest_checkpoint(checkpoints)) is None or newest.state()["epoch"] < 2:
-        assert started.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
-    return run
-
-
-def test_after_kill_9_it_ends_as_an_undisturbed_run_bitwise_and_its_adapter_loads(
-    killed: RunFolder, tiny_pipeline: Path, tiny_blip: Path, tmp_path: Path
-) -> None:
-    undisturbed = prepared(tmp_path, tiny_blip)
-    before = [row["epoch"] for row in rows_of(killed)]
-    assert before in ([0, 1, 2], [0, 1, 2, 3])
-    with connect(RaySettings(logical_cpus=8)):
-        outcomes = [run_stage(run, str(tiny_pipeline)) for run in (killed, undisturbed)]
-    assert rows_of(killed) == rows_of(undisturbed)
-    assert [row["epoch"] for row in rows_of(killed)] == [0, 1, 2, 3, 4]
-    assert set(rows_of(killed)[1]) >= {f"{aspect}_mean" for aspect in ASPECTS}
-    file = "rl/adapter/pytorch_lora_weights.safetensors"
-    assert bits_of(killed.local_path / file) == bits_of(undisturbed.local_path / file)
-    assert outcomes[0].rows == {"images": 128, "prompts": 6, "held_out_prompts": 4}
-    assert outcomes[0].figures["updates"] == 8
+def test_two_workers_train_and_the_adapter_loads(tiny_pipeline: Path, tiny_blip: Path, tmp_path: Path) -> None:
+    run = prepared(tmp_path, tiny_blip)
+    checkpoint = (run.stage("reward") / "checkpoint").uri
+    with connect(RaySettings(logical_cpus=8)), running_service(checkpoint, ServiceSettings()) as name:
+        outcome = run_stage(settings(str(tiny_pipeline)), run, name)
+    assert [row["epoch"] for row in rows_of(run)] == [0, 1, 2, 3, 4]
+    assert set(rows_of(run)[1]) >= {f"{aspect}_mean" for aspect in ASPECTS}
+    weights = bits_of(run.local_path / "rl/adapter/pytorch_lora_weights.safetensors")
+    assert weights
+    assert all(any(data) for _, data in weights.values()), "they have left their start, where half of them are zero"
+    assert outcome.rows == {"images": 128, "prompts": 6, "held_out_prompts": 4}
+    assert outcome.figures["updates"] == 8
     pipe = StableDiffusionPipeline.from_pretrained(tiny_pipeline, local_files_only=True)
-    pipe.load_lora_weights((killed.stage("rl") / "adapter").local_path)
+    pipe.load_lora_weights((run.stage("rl") / "adapter").local_path)
     assert pipe.get_active_adapters() == ["default_0"]
 
 
@@ -93,7 +89,7 @@ def test_an_aspect_that_the_reward_model_lacks_is_refused_before_workers_start(t
     run = prepared(tmp_path, tiny_blip)
     changed = settings("embedded:weak").model_copy(update={"reward_weights": {"beauty": 1.0}})
     with pytest.raises(SettingsError, match="no aspect 'beauty'"):
-        run_without_service(changed, run, "no-service")
+        run_stage(changed, run, "no-service")
 
 
 def test_the_numbers_of_an_epoch_are_gauges_that_prometheus_can_read() -> None:
