@@ -40,6 +40,28 @@ def test_a_local_cluster_listens_on_loopback_and_ends_with_the_context() -> None
     assert ended == "False"
 
 
+_DASHBOARD = """
+import json, urllib.request
+from pathlib import Path
+import ray
+from vp_ray.distributed.cluster import connect
+from vp_ray.distributed.config import RaySettings
+with connect(RaySettings(logical_cpus=4, dashboard=True)):
+    token = (Path.home() / ".ray" / "auth_token").read_text().strip()
+    address = f"http://{ray._private.worker._global_node.webui_url}/api/serve/applications/"
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
+    print(json.load(urllib.request.urlopen(request, timeout=60))["applications"])
+"""
+
+
+def test_the_pages_of_a_local_dashboard_that_ask_the_cluster_have_their_answer() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", _DASHBOARD], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "{}"
+
+
 _SLOW_START = """
 import threading, time
 import psutil, ray

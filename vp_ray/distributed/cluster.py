@@ -96,6 +96,9 @@ def _start_local(settings: RaySettings) -> None:
     # Ray turns a loopback address into a reachable one, and then listens on every interface, unless it is told that
     # this platform has no clusters.
     clusters, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    # The dashboard's own processes, which connect to the cluster, too, are told by the environment.
+    told = os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     try:
         # "local" never joins a cluster whose address file an earlier, killed run has left behind.
         ray.init(
@@ -107,6 +110,9 @@ def _start_local(settings: RaySettings) -> None:
         )
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = clusters
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
+        if told is not None:
+            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = told
 
 
 def _probe(address: str) -> None:
