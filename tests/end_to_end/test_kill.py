@@ -86,7 +86,7 @@ def ledger_lines(path: Path) -> list[str]:
     scope="module",
     params=[
         pytest.param(ENDS, id="one way"),
-        # It takes six minutes more.
+        # As long again.
         pytest.param(OTHER_ENDS, id="the other way", marks=pytest.mark.chaos),
     ],
 )

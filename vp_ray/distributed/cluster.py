@@ -18,6 +18,7 @@ from vp_ray.distributed.config import RaySettings
 from vp_ray.errors import ClusterError
 
 _ANSWER_SECONDS: Final = 10.0
+_KILLED_SECONDS: Final = 10.0
 _LOOPBACK: Final = "127.0.0.1"
 _SERVE_CONTROLLER: Final = "SERVE_CONTROLLER_ACTOR"
 """`ray.serve._private.constants.SERVE_CONTROLLER_NAME`."""
@@ -34,8 +35,7 @@ def connect(settings: RaySettings) -> Iterator[None]:
 
     Without an address in the settings or in RAY_ADDRESS (which `ray job submit` sets) a local cluster is started, and
     ended with the context; it listens on loopback only, and one that a busy machine starts too slowly for Ray is
-    started again, twice at most. Raises `ClusterError` within seconds for a cluster that does
-    not answer.
+    started again, twice at most. Raises `ClusterError` within seconds for a cluster that does not answer.
     """
     if ray.is_initialized():
         yield
@@ -89,7 +89,7 @@ def _end_nodes(children: set[psutil.Process]) -> None:
         with suppress(psutil.Error):
             if any("/session_" in word for word in child.cmdline()):
                 child.kill()
-                child.wait(_ANSWER_SECONDS)
+                child.wait(_KILLED_SECONDS)
 
 
 def _start_local(settings: RaySettings) -> None:

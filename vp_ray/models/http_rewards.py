@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import time
 import uuid
@@ -14,11 +13,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image
 
 from vp_ray.errors import InputError, RewardError
 from vp_ray.models.reward_inputs import check_batch
 from vp_ray.models.rewards import check_scores
+from vp_ray.pictures import encode_png
 from vp_ray.protocols import Pixels, Scores
 from vp_ray.records import OVERALL
 
@@ -73,7 +72,7 @@ class HttpRewards:
 
     def _scores(self, images: Pixels, prompts: tuple[str, ...]) -> Scores:
         boundary = uuid.uuid4().hex
-        fields = [("images", _png(image)) for image in images]
+        fields = [("images", encode_png(image)) for image in images]
         fields += [("prompts", prompt.encode()) for prompt in prompts]
         fields += [("aspects", aspect.encode()) for aspect in self._aspects]
         fields.append(("model", self._model.encode()))
@@ -121,12 +120,6 @@ class HttpRewards:
             connection.close()
         is_json = reply.headers.get_content_type() == "application/json"
         return reply.status, json.loads(text) if is_json else {}
-
-
-def _png(image: Pixels) -> bytes:
-    sink = io.BytesIO()
-    Image.fromarray(image).save(sink, "PNG", compress_level=1)
-    return sink.getvalue()
 
 
 class _Pending:

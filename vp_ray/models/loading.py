@@ -20,7 +20,7 @@ from vp_ray.models.families.flux import Flux
 from vp_ray.models.families.sd3 import StableDiffusion3
 from vp_ray.models.families.sdxl import StableDiffusionXL
 from vp_ray.models.families.stable_diffusion import StableDiffusion
-from vp_ray.models.sources import REMEDY, resolve
+from vp_ray.models.sources import MODEL_REMEDY, resolve
 from vp_ray.storage import Folder
 
 SCHEDULERS: Final = {
@@ -46,7 +46,9 @@ def _explained(settings: GeneratorSettings, source: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"the model '{settings.name}' cannot be loaded ({reason})", REMEDY, source) from error
+        raise CheckpointError(
+            f"the model '{settings.name}' cannot be loaded ({reason})", MODEL_REMEDY, source
+        ) from error
 
 
 def load_pipeline(settings: GeneratorSettings) -> DiffusionPipeline:

@@ -11,7 +11,9 @@ from vp_ray.errors import CheckpointError
 from vp_ray.models.config import GeneratorSettings
 
 EMBEDDED: Final = "embedded:"
-REMEDY: Final = "Give a directory or hub id that DiffusionPipeline.from_pretrained loads, with safetensors weights."
+MODEL_REMEDY: Final = (
+    "Give a directory or hub id that DiffusionPipeline.from_pretrained loads, with safetensors weights."
+)
 _INDEX: Final = "model_index.json"
 _WEIGHTS_PACKAGE: Final = "vp_ray.shapeworld"
 
@@ -66,7 +68,7 @@ def check_source(settings: GeneratorSettings) -> None:
         place = resolve(source)
         if Path(place).is_dir():
             if not (Path(place) / file).is_file():
-                raise CheckpointError(f"the model '{settings.name}' has no {file}", REMEDY, place)
+                raise CheckpointError(f"the model '{settings.name}' has no {file}", MODEL_REMEDY, place)
             continue
         try:
             hf_hub_download(place, file, revision=revision)
@@ -78,5 +80,5 @@ def check_source(settings: GeneratorSettings) -> None:
             ) from error
         except (HfHubHTTPError, HFValidationError) as error:
             raise CheckpointError(
-                f"the model '{settings.name}' is neither a directory nor on the hub", REMEDY, source
+                f"the model '{settings.name}' is neither a directory nor on the hub", MODEL_REMEDY, source
             ) from error

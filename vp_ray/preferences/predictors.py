@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from vp_ray.ids import uniform_from
 from vp_ray.maths.pair_accuracy import pair_accuracy
 from vp_ray.maths.pictures import brightness, sharpness
+from vp_ray.pictures import decode_image
 from vp_ray.preferences.answers import Answers
 from vp_ray.preferences.levels import judged_groups, scored
 from vp_ray.preferences.win_rates import sides
@@ -56,8 +56,7 @@ def measured_pictures(folder: Folder, wanted: set[str]) -> dict[str, dict[str, f
     found: dict[str, dict[str, float]] = {"sharpness": {}, "brightness": {}, FILE_BYTES: {}}
     for image_id, data in pictures_of(folder, wanted):
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                pixels = np.asarray(image.convert("RGB"))
+            pixels = decode_image(data)
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
             continue
         found["sharpness"][image_id] = sharpness(pixels)

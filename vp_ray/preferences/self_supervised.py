@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from PIL import Image
 
 from vp_ray.errors import InputError
 from vp_ray.ids import content_id, seed_from, uniform_from
 from vp_ray.maths.duplicates import normalised
+from vp_ray.pictures import decode_image, encode_png
 from vp_ray.preferences.augmentations import AUGMENTATIONS, Edit, Picture, edits
 from vp_ray.preferences.config import SelfSupervisedSettings
 from vp_ray.preferences.sources import UNKNOWN_GENERATORS
@@ -79,13 +77,11 @@ class Construction:
     def picture(self, original: dict[str, Any], pixels: Picture, *how: str | int) -> dict[str, Any]:
         """Keeps a picture that was made of another one; its row."""
         image_id = content_id("constructed", original["image_id"], *how)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
         row = original | {
             "image_id": image_id,
             "width": pixels.shape[1],
             "height": pixels.shape[0],
-            "image": {"bytes": buffer.getvalue(), "path": f"{image_id}.png"},
+            "image": {"bytes": encode_png(pixels), "path": f"{image_id}.png"},
         }
         self.pictures.append(row)
         if len(self.pictures) == _IMAGES_A_PART:
@@ -187,12 +183,7 @@ def _decoded(source: Folder, wanted: set[str]) -> Iterator[tuple[dict[str, Any],
                     continue
                 for row in file.read_row_group(group).to_pylist():
                     if row["image_id"] in wanted and row["image"] is not None and row["image"]["bytes"] is not None:
-                        yield row, _pixels(row["image"]["bytes"])
-
-
-def _pixels(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+                        yield row, decode_image(row["image"]["bytes"])
 
 
 def _kinds(image_id: str, able: Sequence[str], most: int) -> list[str]:

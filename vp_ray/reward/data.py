@@ -5,7 +5,6 @@ Letters of shapes: N images in all, K images of a group, A aspects.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from vp_ray.errors import InputError
 from vp_ray.ids import uniform_from
 from vp_ray.models.preparation import Preparation
+from vp_ray.pictures import decode_image
 from vp_ray.protocols import Pixels
 from vp_ray.records import ASPECTS, OVERALL, SELF_SUPERVISED, ImageStatus
 from vp_ray.storage import RunFolder
@@ -177,7 +177,6 @@ def _pixels(images: pa.Table, named: list[str], preparation: Preparation) -> Pix
 
 def _decoded(data: bytes, image_id: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+        return decode_image(data)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise InputError(f"the image cannot be read ({error})", "Make the generate stage anew.", image_id) from None

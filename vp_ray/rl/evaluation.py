@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from PIL import Image
 
 from vp_ray.ids import seed_from
 from vp_ray.local_copies import to_write
@@ -19,6 +17,7 @@ from vp_ray.maths.steps import Steps
 from vp_ray.models.averages import AveragedWeights
 from vp_ray.models.policy import DiffusionPolicy, draw_noise
 from vp_ray.models.rewards import check_scores
+from vp_ray.pictures import encode_png
 from vp_ray.protocols import Collective, ImageEncoder, PendingScores, Pixels, RewardSource, Scores
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.guards import EarlyStop, aspect_weights, held_out_weights
@@ -152,6 +151,4 @@ def grid_png(images: Pixels) -> bytes:
     sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
     sheet[: len(shown)] = shown
     joined = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
-    buffer = io.BytesIO()
-    Image.fromarray(joined).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encode_png(joined)
