@@ -161,6 +161,12 @@ class VPScore(PictureScorer):
     def from_pretrained(cls, place: str | Path) -> Self:
         """What `save_pretrained` wrote to a directory or URI, in evaluation mode; else raises `CheckpointError`."""
         folder = Folder.at(resolve(str(place)))
+        if not folder.exists(_CONFIG):
+            raise CheckpointError(
+                f"no VP-Score is there (no {_CONFIG})",
+                "Correct the path, or train one with `vp-ray reward`.",
+                folder.uri,
+            )
         try:
             config = VPScoreConfig.from_json(folder.read_json(_CONFIG), folder.uri)
             tensors = safetensors.torch.load(folder.read_bytes(_WEIGHTS))
