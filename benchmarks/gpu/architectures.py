@@ -141,4 +141,6 @@ def build(name: str, tiny: bool, folder: Path, device: str, dtype: torch.dtype) 
             pipe = ARCHITECTURES[name](tiny, folder)
     finally:
         torch.set_default_dtype(before)
+    # Schedulers compute on the CPU in float32, as those that are read from a directory do.
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
     return pipe.to(device, dtype)

@@ -89,12 +89,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="tiny networks, on the CPU where there is no GPU")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
     chosen = parser.parse_args(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not chosen.tiny:
         sys.exit("There is no NVIDIA GPU here; --tiny runs the same code at a tiny size.")
     dtype = torch.float16 if device == "cuda" else torch.float32
-    for name in ARCHITECTURES:
+    for name in chosen.models:
         measure(name, chosen.tiny, chosen.steps, chosen.rounds, device, dtype)
 
 

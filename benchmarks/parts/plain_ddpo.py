@@ -91,7 +91,7 @@ class PlainDdpo:
         )
         self.pool = ThreadPoolExecutor(2)
         self.negative = self.encode([""])
-        scheduler.set_timesteps(settings.steps)
+        scheduler.set_timesteps(settings.steps, device=self.unet.device)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
@@ -107,11 +107,11 @@ class PlainDdpo:
         return embedded
 
     def predict(self, latents: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
-        scale = self.settings.guidance_scale
+        scale, dtype = self.settings.guidance_scale, embeds.dtype
         if scale == 1:
-            return self.unet(latents, timesteps, embeds).sample
-        negative = self.negative.repeat(len(latents), 1, 1)
-        both = self.unet(torch.cat([latents] * 2), torch.cat([timesteps] * 2), torch.cat([negative, embeds])).sample
+            return self.unet(latents.to(dtype), timesteps, embeds).sample.float()
+        negative, read = self.negative.repeat(len(latents), 1, 1), torch.cat([latents] * 2).to(dtype)
+        both = self.unet(read, torch.cat([timesteps] * 2), torch.cat([negative, embeds])).sample.float()
         without, with_text = both.chunk(2)
         return without + scale * (with_text - without)
 
@@ -128,7 +128,8 @@ class PlainDdpo:
             )
             path.append(latents)
             log_probs.append(log_prob)
-        pixels = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+        vae = self.pipe.vae
+        pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
         images = self.pipe.image_processor.postprocess(pixels, output_type="pt", do_denormalize=[True] * len(pixels))
         uint8 = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
         return {
@@ -161,13 +162,15 @@ class PlainDdpo:
             self.update(
                 [(work, *rest) for work, *rest in zip(batches, samples, parts, strict=True) if work.update == update]
             )
+        if self.unet.device.type == "cuda":
+            torch.cuda.synchronize()
         return Seconds(drawn - began, scored - drawn, time.perf_counter() - scored)
 
     def update(self, members: Sequence[tuple[Work, dict[str, Any], Any]]) -> None:
         micro_batches = sum(len(work.order) for work, _, _ in members)
         for work, sample, advantage in members:
             rows = torch.arange(len(work.prompts))
-            advantages = torch.from_numpy(advantage).float()
+            advantages = torch.from_numpy(advantage).float().to(self.unet.device)
             for index in work.order:
                 timesteps = self.scheduler.timesteps[index]
                 latents, after = sample["latents"][rows, index], sample["latents"][rows, index + 1]

@@ -16,7 +16,7 @@ from peft.utils import get_peft_model_state_dict
 from vp_ray.errors import SettingsError
 from vp_ray.ids import seed_from
 from vp_ray.models.config import LoraSettings
-from vp_ray.models.folded_lora import fold_adapters
+from vp_ray.models.lora_forward import quicken_adapters
 
 
 def add_lora(network: Any, settings: LoraSettings, seed: int) -> None:
@@ -39,7 +39,7 @@ def add_lora(network: Any, settings: LoraSettings, seed: int) -> None:
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    fold_adapters(network)
+    quicken_adapters(network)
 
 
 @contextmanager

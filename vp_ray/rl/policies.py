@@ -28,6 +28,8 @@ def load_policy(settings: RlSettings, device: Device = "auto") -> DiffusionPolic
         raise SettingsError("flow_grpo is for flow models (SD3, FLUX)", "Set rl.algorithm to ddpo.", settings.generator)
     if settings.gradient_checkpointing:
         policy.denoiser.enable_gradient_checkpointing()
+    if settings.compile:
+        policy.compile()
     if settings.algorithm == "nft":
         policy.old = AveragedWeights(policy.denoiser, growing(settings.nft.old_growth, settings.nft.old_limit))
     return policy

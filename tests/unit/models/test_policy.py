@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,29 @@ def test_checkpointing_changes_no_gradient(policy: DiffusionPolicy) -> None:
         gradients.append([p.grad.clone() for p in policy.denoiser.parameters() if p.grad is not None])
     assert len(gradients[0]) > 30
     assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_blocks_replay_bitwise_what_they_sampled_and_compute_the_same(policy: DiffusionPolicy) -> None:
+    plain = sampled(policy, 3.5)
+    index = torch.tensor([0, 1, 2, 4])
+    policy.log_prob(plain, index).sum().backward()
+    wanted = torch.cat([p.grad.flatten() for p in policy.denoiser.parameters() if p.grad is not None])
+    policy.denoiser.zero_grad()
+    torch._dynamo.reset()
+    policy.compile()
+    trajectory = sampled(policy, 3.5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert not trajectory.latents.requires_grad
+    torch.testing.assert_close(trajectory.latents, plain.latents, rtol=1e-4, atol=1e-4)
+    log_probs = policy.log_prob(trajectory, index)
+    assert torch.equal(log_probs, trajectory.log_probs.gather(1, index[:, None])[:, 0])
+    log_probs.sum().backward()
+    found = torch.cat([p.grad.flatten() for p in policy.denoiser.parameters() if p.grad is not None])
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+    with policy.at_start():  # the adapter is off in compiled code, too
+        start = policy.log_prob(trajectory, index)
+    assert (start != log_probs).all()
 
 
 def test_changed_weights_change_the_ratio(policy: DiffusionPolicy) -> None:

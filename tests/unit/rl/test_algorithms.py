@@ -90,6 +90,7 @@ def trained(generator: Path, folder: Path, **changes: Any) -> dict[str, Any]:
 CASES = [
     ("sd", "ddpo", {"sampler": "euler_ancestral"}),
     ("sdxl", "ddpo", {"guidance_scale": 3.0}),
+    ("sd", "ddpo", {"guidance_scale": 3.0, "dtype": "bfloat16"}),
     ("sdxl", "nft", {"timesteps_per_image": 2}),
     ("sd3", "flow_grpo", {"guidance_scale": 3.0, "noise_window": [0, 1], "eta": 0.7, "kl_coefficient": 0.04}),
     ("flux", "flow_grpo", {"guidance_scale": 3.5, "gradient_checkpointing": True}),
