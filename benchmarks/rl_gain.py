@@ -81,7 +81,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "drop_last_steps": 2,
         "advantage_scale": "epoch",
         "kl_coefficient": 0.002,
-        "optimizer": {"learning_rate": 3e-3},
+        "optimizer": {"learning_rate": 1e-3},
     },
     "nft": {**DRAWN, "algorithm": "nft", "timesteps_per_image": 4, "optimizer": {"learning_rate": 1e-3}},
     "dpo": {"algorithm": "dpo", "timesteps_per_image": 4, "optimizer": {"learning_rate": 3e-4}},
