@@ -84,7 +84,12 @@ METHODS: dict[str, dict[str, Any]] = {
         "optimizer": {"learning_rate": 1e-3},
     },
     "nft": {**DRAWN, "algorithm": "nft", "timesteps_per_image": 4, "optimizer": {"learning_rate": 1e-3}},
-    "dpo": {"algorithm": "dpo", "timesteps_per_image": 4, "optimizer": {"learning_rate": 3e-4}},
+    "dpo": {
+        "algorithm": "dpo",
+        "timesteps_per_image": 4,
+        "dpo": {"beta": 1000.0},
+        "optimizer": {"learning_rate": 3e-3},
+    },
     "plain": {**DRAWN, "step_weights": "equal", "kl_coefficient": 0.0, "optimizer": {"learning_rate": 3e-3}},
 }
 Curve = list[tuple[float, float]]
