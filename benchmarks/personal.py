@@ -25,7 +25,7 @@ USERS = {"light": 1.0, "dark": -1.0}
 CHOICES = 600
 NOISE = 10.0
 """Spread of the noise on a picture's mean brightness (0 to 255) when a user chooses."""
-EPOCHS = 16
+EPOCHS = 40
 SETTINGS: dict[str, Any] = {
     "generator": "embedded:weak",
     "reward_weights": {"prompt_following": 0.5, "user.preference": 1.0},
@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "steps": 6,
     "drop_last_steps": 2,
     "advantage_scale": "epoch",
-    "optimizer": {"learning_rate": 3e-3},
+    "optimizer": {"learning_rate": 1e-3},
     "kl_coefficient": 0.002,
     "held_out_prompts": 0,
     "keep": "last",
