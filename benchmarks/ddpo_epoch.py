@@ -20,19 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 
-from parts.plain_ddpo import PlainDdpo, PlainSettings, Seconds, Work
+from parts.plain_beside import plain_loop, work_of
+from parts.plain_ddpo import Seconds
 from runs import print_figure
 from vp_ray.distributed.collectives import SingleProcess, TorchCollective
 from vp_ray.distributed.engines import DeepSpeedEngine, TorchEngine
-from vp_ray.models.policy import DiffusionPolicy, draw_noise
+from vp_ray.models.policy import DiffusionPolicy
 from vp_ray.models.reward import VPScore
 from vp_ray.models.rewards import BackgroundRewards
 from vp_ray.protocols import Pixels, Scores
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.loop import train
-from vp_ray.rl.plan import batches_of_epoch, image_seeds, micro_batches_per_update, step_columns
+from vp_ray.rl.plan import micro_batches_per_update
 from vp_ray.shapeworld import scenes
 from vp_ray.storage import Folder
 
@@ -176,42 +176,15 @@ class Plain:
     """The plain loop with the same noise and the same order of steps."""
 
     def __init__(self, score: Callable[[Pixels, list[str]], Scores]) -> None:
-        policy = new_policy()
-        for module in policy.denoiser.modules():
-            module.__dict__.pop("forward", None)  # peft's own way of computing adapters
-        self.policy, self.score = policy, score
-        self.steps = policy.steps(SETTINGS.steps, SETTINGS.eta)
+        self.policy, self.score = new_policy(), score
+        self.steps = self.policy.steps(SETTINGS.steps, SETTINGS.eta)
         assert len(self.steps.stochastic) == SETTINGS.steps
-        chosen = PlainSettings(
-            SETTINGS.steps,
-            SETTINGS.guidance_scale,
-            SETTINGS.eta,
-            SETTINGS.optimizer.learning_rate,
-            SETTINGS.clip_nats / policy.dimensions,
-            SETTINGS.advantage_clip,
-            SETTINGS.optimizer.max_gradient_norm,
-            ADAM_EPSILON,
-        )
-        scheduler = DDIMScheduler.from_config(policy.pipe.scheduler.config, clip_sample=False)
-        self.loop = PlainDdpo(policy.pipe, scheduler, chosen)
-
-    def work(self, epoch: int) -> list[Work]:
-        batches = batches_of_epoch(PROMPTS, epoch, SETTINGS)
-        return [
-            Work(
-                list(batch.prompts),
-                draw_noise(image_seeds(SETTINGS, epoch, batch), SETTINGS.steps, self.policy.latent_shape),
-                step_columns(SETTINGS, self.steps, epoch, 0, batch),
-                batch.update,
-            )
-            for batch in batches
-        ]
+        self.loop = plain_loop(self.policy, SETTINGS)
 
     def epoch(self, number: int) -> Seconds:
         order = np.random.default_rng(seed_of(number)).permutation(SETTINGS.updates_per_epoch)
-        return self.loop.epoch(
-            self.work(number), order.tolist(), lambda images, prompts: self.score(images, prompts)[:, 0]
-        )
+        work = work_of(self.policy, SETTINGS, self.steps, PROMPTS, number)
+        return self.loop.epoch(work, order.tolist(), lambda images, prompts: self.score(images, prompts)[:, 0])
 
     def weights(self) -> dict[str, torch.Tensor]:
         return trained(self.policy)

@@ -28,10 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from PIL import Image
 
-from parts.plain_ddpo import PlainDdpo, PlainSettings, Work
+from parts.plain_beside import plain_loop, work_of
 from parts.tuning import prompts_of
 from runs import print_figure
 from vp_ray.distributed.collectives import SingleProcess
@@ -45,7 +44,7 @@ from vp_ray.rl.evaluation import HeldOut, evaluate
 from vp_ray.rl.journal import Journal
 from vp_ray.rl.loop import train
 from vp_ray.rl.pairs import PreferencePairs, preference_batches
-from vp_ray.rl.plan import batches_of_epoch, image_seeds, micro_batches_per_update, step_columns
+from vp_ray.rl.plan import micro_batches_per_update
 from vp_ray.rl.policies import load_policy, training_steps
 from vp_ray.shapeworld.judgement import OracleScorer
 from vp_ray.shapeworld.render import arrange, render
@@ -177,15 +176,8 @@ def plain(seed: int, seconds: float) -> Curve:
     """The curve of the plain loop."""
     settings = RlSettings.load({**COMMON, **METHODS["plain"], "seed": seed})
     policy = load_policy(settings, "cpu")
-    for module in policy.denoiser.modules():
-        module.__dict__.pop("forward", None)  # peft's own way of computing adapters
     steps, checked = policy.steps(settings.steps, settings.eta), policy.steps(10, 0.0)
-    chosen = PlainSettings(
-        steps=settings.steps, guidance_scale=1.0, eta=settings.eta, learning_rate=settings.optimizer.learning_rate,
-        clip_range=settings.clip_nats / policy.dimensions, advantage_clip=settings.advantage_clip,
-        max_gradient_norm=settings.optimizer.max_gradient_norm, adam_epsilon=settings.optimizer.epsilon,
-    )  # fmt: skip
-    loop = PlainDdpo(policy.pipe, DDIMScheduler.from_config(policy.pipe.scheduler.config, clip_sample=False), chosen)
+    loop = plain_loop(policy, settings)
     held_out = HeldOut(prompts_of("held_out", 128), LocalRewards(OracleScorer()))
     training, spent, epoch, curve = prompts_of("train", 256), 0.0, 0, []
 
@@ -198,15 +190,7 @@ def plain(seed: int, seconds: float) -> Curve:
             curve.append((spent, float(scores.mean())))
             if spent > seconds:
                 return curve
-        work = [
-            Work(
-                list(batch.prompts),
-                draw_noise(image_seeds(settings, epoch, batch), settings.steps, policy.latent_shape),
-                step_columns(settings, steps, epoch, 0, batch),
-                batch.update,
-            )
-            for batch in batches_of_epoch(training, epoch, settings)
-        ]
+        work = work_of(policy, settings, steps, training, epoch)
         spent += loop.epoch(work, range(settings.updates_per_epoch), reward).total
         epoch += 1
 
@@ -270,7 +254,7 @@ def main() -> None:
         gains = [score_at(curve, 60 * minutes) - curve[0][1] for curve in found]
         half = STUDENT_95 * statistics.stdev(gains) / math.sqrt(len(gains))
         halves[method] = statistics.median(time_to(curve, (curve[0][1] + best_score) / 2) for curve in found)
-        share = statistics.fmean(gains) / (best_score - found[0][0][1])
+        share = statistics.fmean(gain / (best_score - curve[0][1]) for gain, curve in zip(gains, found, strict=True))
         print_figure(f"rl_gain_{method}", statistics.fmean(gains), "levels", baseline, share_of_the_distance=share)
         print_figure(f"rl_gain_{method}_low", statistics.fmean(gains) - half, "levels", baseline)
     first = min(halves, key=halves.__getitem__)

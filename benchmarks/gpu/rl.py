@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,18 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2]), 
 import numpy as np
 import torch
 from architectures import build
-from diffusers import DDIMScheduler
 
-from parts.plain_ddpo import PlainDdpo, PlainSettings, Work
+from parts.plain_beside import plain_loop, work_of
+from parts.plain_ddpo import Seconds
 from runs import print_figure
 from vp_ray.distributed.collectives import SingleProcess
 from vp_ray.distributed.engines import TorchEngine
-from vp_ray.models.policy import DiffusionPolicy, draw_noise
+from vp_ray.models.policy import DiffusionPolicy
 from vp_ray.models.rewards import LocalRewards
 from vp_ray.protocols import Pixels, Scores
 from vp_ray.rl.config import RlSettings
 from vp_ray.rl.loop import train
-from vp_ray.rl.plan import batches_of_epoch, image_seeds, micro_batches_per_update, step_columns
+from vp_ray.rl.plan import micro_batches_per_update
 from vp_ray.rl.policies import training_steps
 from vp_ray.storage import Folder
 
@@ -63,19 +62,6 @@ class Brightness:
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> Scores:
         return images.reshape(len(images), -1).mean(axis=1, keepdims=True).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Seconds:
-    """Of one epoch."""
-
-    sampling: float
-    reward_wait: float
-    update: float
-
-    @property
-    def total(self) -> float:
-        return self.sampling + self.reward_wait + self.update
 
 
 Epochs = Callable[[int, int], list[Seconds]]
@@ -120,44 +106,26 @@ def ours(policy: DiffusionPolicy, of: Callable[[int, int], RlSettings]) -> Epoch
                 folder=Folder.at(folder),
             )
             rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
-        parts = ("sampling", "reward_wait", "update")
-        return [Seconds(*(row[f"seconds_{part}"] for part in parts)) for row in rows[-count:]]
+        return [
+            Seconds(row["seconds_sampling"], row["seconds_reward_wait"], row["seconds_update"]) for row in rows[-count:]
+        ]
 
     return epochs
 
 
 def plain(policy: DiffusionPolicy, of: Callable[[int, int], RlSettings]) -> Epochs:
     """The same adapter, with peft's own layers, under the plain loop."""
-    for module in policy.denoiser.modules():
-        module.__dict__.pop("forward", None)
 
     def reward(images: Any, prompts: list[str]) -> Any:
         return Brightness().score(images, prompts)[:, 0]
 
     def epochs(count: int, steps: int) -> list[Seconds]:
         settings = of(count, steps)
-        chosen = PlainSettings(
-            steps=steps, guidance_scale=settings.guidance_scale, eta=settings.eta,
-            learning_rate=settings.optimizer.learning_rate, clip_range=settings.clip_nats / policy.dimensions,
-            advantage_clip=settings.advantage_clip, max_gradient_norm=settings.optimizer.max_gradient_norm,
-            adam_epsilon=settings.optimizer.epsilon,
-        )  # fmt: skip
-        loop = PlainDdpo(policy.pipe, DDIMScheduler.from_config(policy.pipe.scheduler.config), chosen)
-        taken = policy.steps(steps, settings.eta)
-        found = []
-        for epoch in range(count):
-            work = [
-                Work(
-                    list(batch.prompts),
-                    draw_noise(image_seeds(settings, epoch, batch), steps, policy.latent_shape).to(policy.device),
-                    step_columns(settings, taken, epoch, 0, batch),
-                    batch.update,
-                )
-                for batch in batches_of_epoch(PROMPTS, epoch, settings)
-            ]
-            seconds = loop.epoch(work, range(settings.updates_per_epoch), reward)
-            found.append(Seconds(seconds.sampling, seconds.reward, seconds.update))
-        return found
+        loop, taken = plain_loop(policy, settings), policy.steps(steps, settings.eta)
+        return [
+            loop.epoch(work_of(policy, settings, taken, PROMPTS, epoch), range(settings.updates_per_epoch), reward)
+            for epoch in range(count)
+        ]
 
     return epochs
 
@@ -202,8 +170,8 @@ def measure(name: str, variant: str, chosen: argparse.Namespace, device: str, dt
     told |= {"device": torch.cuda.get_device_name() if device == "cuda" else device}
     rate = 3600 * settings.samples_per_prompt / statistics.median(epoch.total for epoch in found)
     shares = {
-        f"{part}_share": sum(getattr(epoch, part) for epoch in found) / total
-        for part in ("sampling", "reward_wait", "update")
+        f"{part}_share": sum(getattr(epoch, field) for epoch in found) / total
+        for part, field in (("sampling", "sampling"), ("reward_wait", "reward"), ("update", "update"))
     }
     baseline = "ddpo-pytorch publishes about 800 for SD 1.5 on an A100" if name == "sd15" else ""
     figure = f"rl_{name}_{variant}"

@@ -30,7 +30,7 @@ def test_generation_runs_every_architecture() -> None:
 
 
 def test_reinforcement_learning_runs_every_architecture_and_variant() -> None:
-    variants = ["ddpo", "ddpo_half_of_the_steps", "ddpo_checkpointing"]  # compiled ones take minutes here
+    variants = ["ddpo", "ddpo_half_of_the_steps", "ddpo_checkpointing"]  # compiled ones take a minute here
     done = output_of("rl.py", "--tiny", "--steps", "2", "--epochs", "1", "--variants", "plain", *variants)
     assert done.returncode == 0, done.stderr
     figures = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

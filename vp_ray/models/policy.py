@@ -173,7 +173,7 @@ class DiffusionPolicy:
         """Lets `torch.compile` compile the network's repeated blocks, at the first call of each shape.
 
         Images are from then on drawn by the code that is compiled for training, with its records for gradients: code
-        that is compiled without them rounds in other places, and ratios would not begin at 1.
+        that is compiled without them may round in other places, and then ratios would not begin at 1.
         """
         # A block counts its variants over all sizes in the network, with and without adapter and gradients.
         torch.compiler.config.recompile_limit = 64

@@ -105,7 +105,7 @@ class RlSettings(Settings):
     """Recomputes activations in the backward pass: less memory, a third more time."""
     compile: bool = False
     """Whether `torch.compile` compiles the blocks of the denoising network, which pays on long runs on a GPU; the
-    first images then take minutes."""
+    first images then take a minute more."""
     algorithm: Algorithm = "ddpo"
     """The loss: `ddpo` (policy gradient), `flow_grpo` (the same for flow models), `nft` (DiffusionNFT), `online_dpo`
     (pairs of the best and worst image of each prompt), `dpo` (the run's own preferences; nothing is drawn), `refl`

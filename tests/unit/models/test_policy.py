@@ -71,6 +71,7 @@ def test_compiled_blocks_replay_bitwise_what_they_sampled_and_compute_the_same(p
     wanted = torch.cat([p.grad.flatten() for p in policy.denoiser.parameters() if p.grad is not None])
     policy.denoiser.zero_grad()
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     policy.compile()
     trajectory = sampled(policy, 3.5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
